@@ -1,0 +1,5 @@
+"""`python -m selflong`: the command line."""
+
+from selflong.cli import main
+
+main()

@@ -1,0 +1,141 @@
+"""The command line: a verb table; each verb is one lazy import and one call."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from selflong.errors import UserError
+
+VERBS = {
+    "run": "build everything that is not up to date, in order; can be killed and run again",
+    "synthesize": "corpus and dataset",
+    "train": "base model, stages and controls (--stage NAME for one)",
+    "build-evals": "evaluation data",
+    "evaluate": "ask every model of evals.yaml",
+    "report": "results.json, plots, cards and the closing table",
+    "plan": "what a run will cost, before anything is spent",
+    "doctor": "check this machine",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. A UserError becomes one line and exit code 2; anything else shows its traceback."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.call(arguments)
+    except UserError as error:
+        if arguments.debug:
+            raise
+        print(f"selflong: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nselflong: stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    parser = argparse.ArgumentParser(prog="selflong", description="Extend a model's context length from documents.")
+    parser.add_argument("--version", action="version", version=_version())
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, summary in VERBS.items():
+        command = verbs.add_parser(verb, help=summary, description=summary)
+        command.add_argument("--debug", action="store_true", help="show tracebacks of user errors")
+        if verb == "doctor":
+            command.set_defaults(call=_doctor)
+            continue
+        command.add_argument("recipe_dir", type=Path, metavar="RECIPE_DIR", help="for example recipes/demo")
+        command.add_argument("--seed", type=int, help="replace the seeds of base, synthesis and training")
+        if verb == "plan":
+            command.set_defaults(call=_plan)
+            continue
+        command.add_argument("--out", type=Path, help="product folder (default out/<recipe>)")
+        command.add_argument("--dry-run", action="store_true", help="check everything, print what would run, do nothing")
+        command.add_argument("--force", metavar="BOX", action="append", default=[], help="build this box even so")
+        command.add_argument("--locked", action="store_true", help="refuse Hub references without a commit hash")
+        if verb == "train":
+            command.add_argument("--stage", metavar="NAME", default="all", help="one stage or control (default all)")
+        command.set_defaults(call=_build)
+    return parser
+
+
+def _version() -> str:
+    from selflong import __version__
+
+    return f"selflong {__version__}"
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from selflong.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe_dir, arguments.seed)
+    if arguments.locked:
+        from selflong.recipe_checks import check_locked
+
+        check_locked(recipe)
+    out = arguments.out or Path("out") / arguments.recipe_dir.resolve().name
+    if arguments.dry_run:
+        _dry_run(recipe, out)
+        return
+    from selflong.run import run
+
+    verbs = None if arguments.verb == "run" else {arguments.verb}
+    only = {arguments.stage} if arguments.verb == "train" and arguments.stage != "all" else None
+    _quiet_libraries()
+    run(recipe, out, verbs, only, set(arguments.force))
+    if arguments.verb in ("run", "report"):
+        from selflong.report import closing_screen
+
+        print(closing_screen(recipe, out))
+
+
+def _dry_run(recipe: object, out: Path) -> None:
+    from selflong.plan import plan
+    from selflong.recipe import Recipe
+    from selflong.run import boxes_of, stale_boxes
+
+    assert isinstance(recipe, Recipe)
+    boxes = boxes_of(recipe, out)
+    stale = stale_boxes(boxes)
+    for name in boxes:
+        print(f"{name:<22} {'would be built: ' + stale[name] if name in stale else 'up to date'}")
+    print()
+    print(plan(recipe))
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from selflong.plan import plan
+    from selflong.recipe import load_recipe
+
+    print(plan(load_recipe(arguments.recipe_dir, arguments.seed)))
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from selflong.doctor import diagnose, render
+
+    print(render(diagnose()))
+
+
+def _quiet_libraries() -> None:
+    """Progress bars and warnings of libraries would drown ours; their errors still show."""
+    for name, value in {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }.items():
+        os.environ.setdefault(name, value)
+    import warnings
+
+    warnings.filterwarnings("ignore")
+
+
+Verb = Callable[[argparse.Namespace], None]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""The one exception that a user can act on; everything else is a bug and shows its traceback."""
+
+
+class UserError(Exception):
+    """One line: where, what is wrong, what to do. The command line prints it without a traceback."""
+
+    def __init__(self, where: object, what: str, remedy: str) -> None:
+        super().__init__(f"{where}: {what}; {remedy}")

@@ -1,0 +1,117 @@
+"""The YAML at the top of a card: what the Hub indexes and what `datasets.load_dataset(folder, config)` reads.
+
+In: facts of the dataset's and the stages' manifests, rows of `results.json`. Out: `huggingface_hub` card data.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+
+from selflong.sources import is_hub
+
+# Identifiers of https://huggingface.co/docs/hub/repositories-licenses that texts and models of this field carry.
+HUB_LICENSES = {
+    *("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0"),
+    *("odc-by", "odbl", "gfdl", "llama3", "llama3.1", "llama3.2", "llama3.3", "gemma"),
+}
+LICENSE_LINKS = {"psf-2.0": "https://docs.python.org/3/license.html"}
+# Upper bounds of the Hub's `size_categories`.
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+def dataset_metadata(name: str, facts: dict[str, Any]) -> DatasetCardData:
+    """Return the dataset card's YAML. Empty splits are left out: a pattern without a file stops `load_dataset`."""
+    configs = [
+        {
+            "config_name": config,
+            "data_files": [
+                {"split": split, "path": f"{config}/{split}-*.parquet"} for split, n in values["splits"].items() if n
+            ],
+        }
+        for config, values in facts["configs"].items()
+    ]
+    rows = sum(sum(values["splits"].values()) for values in facts["configs"].values())
+    return DatasetCardData(
+        pretty_name=name,
+        language=["en"],  # both prompt sets, hence instructions and responses, are English
+        annotations_creators=["machine-generated"],
+        language_creators=["found", "machine-generated"],
+        size_categories=[next((label for bound, label in SIZES if rows < bound), "10M<n<100M")],
+        task_categories=["text-generation"],
+        tags=["synthetic", "long-context", "selflong"],
+        configs=configs,
+        **license_fields(facts["corpus"]["license"]),
+    )
+
+
+def license_fields(license_name: str) -> dict[str, Any]:
+    """Return the Hub's licence fields: an identifier it knows, or `other` with the name and, where known, a link."""
+    identifier = re.sub(r"[^a-z0-9.]+", "-", license_name.lower()).strip("-")
+    if identifier in HUB_LICENSES:
+        return {"license": identifier}
+    link = LICENSE_LINKS.get(identifier)
+    return {"license": "other", "license_name": identifier} | ({"license_link": link} if link else {})
+
+
+def base_model_id(stages: list[dict[str, Any]]) -> str | None:
+    """Return the Hub id that the first stage started from, without its revision; None if it was no Hub id."""
+    parent = str(stages[0]["parent"])
+    return parent.partition("@")[0] if "/" in parent and is_hub(parent) else None
+
+
+def model_metadata(
+    name: str, trained_here: bool, stages: list[dict[str, Any]], dataset: dict[str, Any], results: dict[str, Any]
+) -> ModelCardData:
+    """Return the model card's YAML. A base trained here takes its corpus's licence; any other rules by its own."""
+    parent = base_model_id(stages)
+    licence = license_fields(dataset["corpus"]["license"] if trained_here else "base-model")
+    if parent:
+        licence["license_link"] = f"https://huggingface.co/{parent}"
+    return ModelCardData(
+        model_name=name,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=parent,
+        language=["en"],
+        tags=["long-context", "synthetic", "selflong"],
+        eval_results=[_eval_result(mean) for mean in needle_means(results["rows"], stages[-1]["stage"])],
+        **licence,
+    )
+
+
+def needle_means(rows: Iterable[dict[str, Any]], model: str) -> list[dict[str, Any]]:
+    """Return one model's needle score at each context length, the mean over depths weighted by samples."""
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["task"] == "needle" and row["model"] == model and row["depth_percent"] is not None:
+            groups[row["context_length"], row["metric"]].append(row)
+    means = []
+    for (context_length, metric), cells in sorted(groups.items()):
+        num_samples = sum(c["num_samples"] for c in cells)
+        means.append(
+            {
+                "context_length": context_length,
+                "metric": metric,
+                "score": sum(c["score"] * c["num_samples"] for c in cells) / num_samples,
+                "num_samples": num_samples,
+                "depths_percent": sorted(c["depth_percent"] for c in cells),
+            }
+        )
+    return means
+
+
+def _eval_result(mean: dict[str, Any]) -> EvalResult:
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type="needle",
+        dataset_name=f"Needle in held-out documents, {mean['context_length']} tokens",
+        # The Hub merges results of equal type, config, split and revision: the length keeps them apart.
+        dataset_config=str(mean["context_length"]),
+        dataset_args={"context_length": mean["context_length"], "num_samples": mean["num_samples"]},
+        metric_type=mean["metric"],
+        metric_name=f"{mean['metric']}, mean over {len(mean['depths_percent'])} depths",
+        metric_value=round(mean["score"], 4),
+    )

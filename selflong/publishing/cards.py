@@ -1,0 +1,121 @@
+"""Cards: what a stranger reads first about a dataset or a model, rendered from the facts of manifests alone.
+
+In: facts of the dataset's, base model's and stages' manifests, `results.json`, ready tables and pictures. Out: the text
+of a `README.md`. No number is typed into a template; a fact that is missing stops the card (design, principle 5).
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import CardData, DatasetCard, ModelCard, RepoCard
+
+from selflong.errors import UserError
+from selflong.publishing.card_metadata import base_model_id, dataset_metadata, model_metadata, needle_means
+from selflong.publishing.templates import render
+
+
+def render_dataset_card(name: str, facts: dict[str, Any], example: dict[str, Any]) -> str:
+    """Return the dataset card. `facts` are the dataset manifest's, `example` is one of its rows.
+
+    `name` is what a reader passes to `load_dataset`. Raises UserError if a fact is missing or counts do not add up.
+    """
+    where = f"dataset card of {name}"
+    facts = _public(facts)
+    try:
+        _check_counts(where, facts)
+        metadata = dataset_metadata(name, facts)
+        values = {
+            "name": name,
+            "dataset": facts,
+            "corpus": facts["corpus"],
+            "example": example,
+            "first": next(iter(facts["configs"])),
+            "longest": max(config["target_length"] for config in facts["configs"].values()),
+            "kinds": {config["kind"] for config in facts["configs"].values()},
+        }
+    except KeyError as error:
+        raise _missing(where, error) from error
+    return _with_metadata(DatasetCard, where, metadata, render("dataset_cards", "dataset.md.jinja", values))
+
+
+def render_model_card(
+    name: str,
+    base: dict[str, Any] | None,
+    stages: list[dict[str, Any]],
+    dataset: dict[str, Any],
+    results: dict[str, Any],
+    tables: dict[str, str],
+    pictures: list[str],
+    links: dict[str, str],
+) -> str:
+    """Return the model card of the last of `stages`, which are the facts of its chain's manifests in order.
+
+    `base` are the base model's facts if it was trained by us, else None; `dataset` the dataset manifest's facts;
+    `results` the content of `results.json`. `tables` maps a heading to ready Markdown, `links` a title to an address;
+    `pictures` are paths relative to the card. Raises UserError if a fact is missing.
+    """
+    where = f"model card of {name}"
+    if any(Path(picture).is_absolute() for picture in pictures):
+        raise UserError(where, "a picture has an absolute path", "give paths relative to the card")
+    stages, dataset = _public(stages), _public(dataset)
+    try:
+        metadata = model_metadata(name, base is not None, stages, dataset, results)
+        means = needle_means(results["rows"], stages[-1]["stage"])
+        tasks = {str(row["task"]) for row in results["rows"]}
+        values = {
+            "name": name,
+            "base": base,
+            "base_model": base_model_id(stages),
+            "stages": stages,
+            "final": stages[-1],
+            "dataset": dataset,
+            "corpus": dataset["corpus"],
+            "means": means,
+            "results_sha256": results["inputs_sha256"],
+            "has_controls": any(str(row["model"]).startswith("control_") for row in results["rows"]),
+            "has_ruler": any(task.startswith("ruler") for task in tasks),
+            "tables": tables,
+            "pictures": [(PurePosixPath(p).stem.replace("_", " "), p) for p in pictures],
+            "links": links,
+        }
+    except KeyError as error:
+        raise _missing(where, error) from error
+    if not means or not tables:
+        raise UserError(where, f"there are no needle results of {stages[-1]['stage']}", "run selflong evaluate")
+    return _with_metadata(ModelCard, where, metadata, render("model_cards", "model.md.jinja", values))
+
+
+def _missing(where: str, error: KeyError) -> UserError:
+    return UserError(where, f"the manifest has no fact {error}", "rebuild that box: selflong run … --force BOX")
+
+
+def _check_counts(where: str, facts: dict[str, Any]) -> None:
+    for name, config in facts["configs"].items():
+        tried, kept, dropped = config["tried"], config["kept"], sum(config["dropped"].values())
+        rows = sum(config["splits"].values())
+        if tried != kept + dropped or rows != kept:
+            raise UserError(
+                where,
+                f"config {name}: {tried} tried, {kept} kept, {dropped} dropped and {rows} rows do not add up",
+                "rebuild the dataset box: selflong run … --force dataset",
+            )
+
+
+def _public(value: Any) -> Any:
+    """Return facts with every local path cut to its last name: the rest tells strangers nothing but who made it."""
+    if isinstance(value, dict):
+        return {key: _public(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(item) for item in value]
+    if isinstance(value, str) and value.startswith("folder:"):
+        return f"folder:{Path(value).name}"
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _with_metadata(kind: type[RepoCard], where: str, metadata: CardData, body: str) -> str:
+    """Put the YAML in front, and read the card back: what the Hub will see must be what was meant."""
+    text = f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n"
+    card = kind(text, ignore_metadata_errors=False)
+    if card.data.to_yaml() != metadata.to_yaml():
+        raise UserError(where, "its YAML does not survive reading back", "use plain names for repository and configs")
+    return text

@@ -1,0 +1,133 @@
+"""Checks across the files of a recipe, at load: before money or hours are spent, and under `--dry-run`."""
+
+import re
+
+from selflong.errors import UserError
+from selflong.recipe import Recipe, TrainRecipe
+from selflong.sources import is_hub
+
+
+def check(recipe: Recipe) -> None:
+    """Raise UserError for the first contradiction between the files of a recipe."""
+    _check_synthesis(recipe)
+    trained = {**recipe.stages, **recipe.controls}
+    for train in trained.values():
+        _check_train(recipe, train, trained)
+    _check_evals(recipe, trained)
+
+
+def _check_synthesis(recipe: Recipe) -> None:
+    where, synthesis = f"{recipe.directory}/synthesis.yaml", recipe.synthesis
+    for key, reference in (("student", synthesis.student), ("generator.model", synthesis.generator.model)):
+        if reference == "stage:base" and recipe.base is None:
+            raise UserError(where, f"{key} is stage:base but there is no base.yaml", "add base.yaml or name a model")
+    generator = synthesis.generator
+    room = generator.context_length - max(generator.max_reading_tokens, generator.max_instruction_tokens)
+    if synthesis.reading.chunk_tokens >= room:
+        raise UserError(
+            where,
+            f"reading.chunk_tokens {synthesis.reading.chunk_tokens} leaves no room in generator.context_length "
+            f"{generator.context_length}",
+            f"use less than {room}",
+        )
+    if not synthesis.configs:
+        raise UserError(where, "configs is empty", "add at least one dataset config")
+    if recipe.base and generator.model == "stage:base" and generator.context_length != recipe.base.model.context_length:
+        raise UserError(
+            where,
+            f"generator.context_length is {generator.context_length}, base.yaml's model.context_length is "
+            f"{recipe.base.model.context_length}",
+            "make them equal",
+        )
+
+
+def _check_train(recipe: Recipe, train: TrainRecipe, trained: dict[str, TrainRecipe]) -> None:
+    where, stage = str(train.path), train.stage
+    max_length = int(train.trl["max_length"])
+    if max_length > stage.context_length:
+        raise UserError(where, f"max_length {max_length} exceeds context_length {stage.context_length}", "lower it")
+    if train.max_steps and stage.tokens_per_step % max_length:
+        raise UserError(
+            where,
+            f"tokens_per_step {stage.tokens_per_step} is not a multiple of max_length {max_length}",
+            f"use for example {max(1, stage.tokens_per_step // max_length) * max_length}",
+        )
+    parent = train.parent.removeprefix("stage:")
+    if train.parent.startswith("stage:") and parent != "base":
+        if parent not in trained:
+            raise UserError(where, f"model_name_or_path names {train.parent}, which is no file here", "name a stage")
+        _check_grows(where, train, trained[parent])
+    if parent == "base" and recipe.base is None:
+        raise UserError(where, "model_name_or_path is stage:base but there is no base.yaml", "name a model")
+    if parent == "base" and recipe.base:
+        if stage.rope_theta < recipe.base.model.rope_theta:
+            raise UserError(where, f"rope_theta {stage.rope_theta:g} is below the base's", "never lower it")
+        if stage.context_length < recipe.base.model.context_length:
+            raise UserError(where, f"context_length {stage.context_length} is below the base's", "never lower it")
+    _check_data(recipe, train)
+
+
+def _check_grows(where: str, train: TrainRecipe, parent: TrainRecipe) -> None:
+    if train.stage.context_length < parent.stage.context_length:
+        raise UserError(
+            where,
+            f"context_length {train.stage.context_length} is below {parent.name}'s {parent.stage.context_length}",
+            "a stage never shrinks the context length",
+        )
+    if train.stage.rope_theta < parent.stage.rope_theta:
+        raise UserError(
+            where,
+            f"rope_theta {train.stage.rope_theta:g} is below {parent.name}'s {parent.stage.rope_theta:g}",
+            "a stage never lowers the RoPE base",
+        )
+
+
+def _check_data(recipe: Recipe, train: TrainRecipe) -> None:
+    where = f"{train.path}: selflong.data"
+    if train.max_steps and not train.stage.data:
+        raise UserError(where, "is empty but max_steps is not 0", "name the datasets to train on")
+    for share in train.stage.data:
+        if not share.dataset.startswith("dataset:"):
+            continue
+        name = share.dataset.removeprefix("dataset:")
+        config = recipe.synthesis.configs.get(name)
+        if config is None:
+            known = ", ".join(recipe.synthesis.configs)
+            raise UserError(where, f"{share.dataset} is no config of synthesis.yaml", f"use one of {known}")
+        if config.target_length > int(train.trl["max_length"]):
+            raise UserError(
+                where,
+                f"{share.dataset} has target_length {config.target_length}, over max_length {train.trl['max_length']}",
+                "take a shorter config or raise max_length",
+            )
+
+
+def _check_evals(recipe: Recipe, trained: dict[str, TrainRecipe]) -> None:
+    where = f"{recipe.directory}/evals.yaml"
+    lengths = recipe.evals.needle.context_lengths
+    if not lengths or list(lengths) != sorted(set(lengths)):
+        raise UserError(where, f"needle.context_lengths {list(lengths)} do not grow", "list them in growing order")
+    if not recipe.evals.models:
+        raise UserError(where, "models is empty", "name at least one model")
+    for name, model in recipe.evals.models.items():
+        reference = model.model.removeprefix("stage:")
+        if not model.model.startswith("stage:"):
+            continue
+        if reference == "base" and recipe.base:
+            continue
+        if reference not in trained:
+            raise UserError(where, f"models.{name}.model names {model.model}, which is no file here", "name a stage")
+    if recipe.evals.tokenizer == "stage:base" and recipe.base is None:
+        raise UserError(where, "tokenizer is stage:base but there is no base.yaml", "name a model")
+
+
+def check_locked(recipe: Recipe) -> None:
+    """Raise UserError for the first Hub reference that is not pinned to a full commit hash."""
+    references = [recipe.synthesis.student, recipe.synthesis.generator.model, recipe.evals.tokenizer]
+    references += [t.parent for t in {**recipe.stages, **recipe.controls}.values()]
+    references += [m.model for m in recipe.evals.models.values()]
+    if recipe.synthesis.corpus.source.startswith("hub:"):
+        references.append(recipe.synthesis.corpus.source.removeprefix("hub:"))
+    for reference in references:
+        if is_hub(reference) and not re.fullmatch(r"[0-9a-f]{40}", reference.partition("@")[2]):
+            raise UserError(reference, "is not pinned to a commit", "write ID@<40 hex digits>, or leave --locked away")

@@ -1,0 +1,95 @@
+"""Rows that cross a boundary between boxes, and the `datasets.Features` of those that reach a Hub."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of the corpus: `documents.parquet` holds one row each."""
+
+    id: str
+    text: str
+    source: str
+    license: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a document that one call can read; joined chunks are the document."""
+
+    document_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training sample: instruction + raw documents → response (paper, section 3.1)."""
+
+    index: int
+    kind: str
+    prompt: str
+    completion: str
+    instruction: str
+    document_ids: tuple[str, ...]
+    relevant_depths_percent: tuple[float, ...]
+    num_chunks: int
+    num_relevant_chunks: int
+    num_tokens: int
+    generator: str
+    prompt_version: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class EvalRow:
+    """One question of an evaluation dataset. `num_tokens` counts chat template, prompt and generation budget."""
+
+    id: str
+    input: str
+    answers: tuple[str, ...]
+    answer_prefix: str
+    context_length: int
+    depth_percent: float | None
+    num_tokens: int
+
+
+def example_features() -> Any:
+    """`datasets.Features` of a published example: conversational prompt + completion, the long column last."""
+    from datasets import Features, List, Value
+
+    turn = {"role": Value("string"), "content": Value("large_string")}
+    return Features(
+        {
+            "index": Value("int64"),
+            "kind": Value("string"),
+            "instruction": Value("string"),
+            "completion": List(turn),
+            "document_ids": List(Value("string")),
+            "relevant_depths_percent": List(Value("float64")),
+            "num_chunks": Value("int32"),
+            "num_relevant_chunks": Value("int32"),
+            "num_tokens": Value("int32"),
+            "generator": Value("string"),
+            "prompt_version": Value("string"),
+            "seed": Value("int64"),
+            "prompt": List(turn),
+        }
+    )
+
+
+def eval_features() -> Any:
+    """`datasets.Features` of an evaluation row."""
+    from datasets import Features, List, Value
+
+    return Features(
+        {
+            "id": Value("string"),
+            "answers": List(Value("string")),
+            "answer_prefix": Value("string"),
+            "context_length": Value("int32"),
+            "depth_percent": Value("float64"),
+            "num_tokens": Value("int32"),
+            "input": Value("large_string"),
+        }
+    )

@@ -1,0 +1,48 @@
+"""A reference in a recipe → a local path. The only place that knows where boxes put their products.
+
+`stage:<name>` is a checkpoint of this run (`stage:base` the base model), `dataset:<config>` the run's own dataset,
+anything else a local folder or a Hub `id@revision`.
+"""
+
+from pathlib import Path
+
+from selflong.errors import UserError
+
+
+def stage_folder(out: Path, name: str) -> Path:
+    """Folder of a checkpoint of this run."""
+    return out / "base" if name == "base" else out / "checkpoints" / name
+
+
+def model_path(reference: str, out: Path) -> str:
+    """Resolve a model reference to what `from_pretrained` takes as its first argument, downloading a Hub revision.
+
+    Raises UserError if the folder does not exist yet or the Hub cannot be reached.
+    """
+    if reference.startswith("stage:"):
+        folder = stage_folder(out, reference.removeprefix("stage:"))
+        if not (folder / "config.json").exists():
+            raise UserError(reference, f"{folder} holds no checkpoint", "run the boxes before it: selflong run")
+        return str(folder)
+    if Path(reference).is_dir():
+        return reference
+    return _snapshot(reference, "model")
+
+
+def _snapshot(reference: str, kind: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    repo_id, _, revision = reference.partition("@")
+    try:
+        return str(snapshot_download(repo_id, revision=revision or "main", repo_type=kind))
+    except Exception as error:
+        raise UserError(
+            reference,
+            f"cannot be fetched from the Hub ({type(error).__name__})",
+            "log in with `hf auth login`, check the name and revision, or give a local folder",
+        ) from error
+
+
+def is_hub(reference: str) -> bool:
+    """True if a model reference is neither a stage of this run nor a local folder."""
+    return not reference.startswith("stage:") and not Path(reference).is_dir()

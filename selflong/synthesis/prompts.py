@@ -1,0 +1,219 @@
+"""What the generator is asked, and how its replies are understood. Two sets, chosen by `generator.prompts`.
+
+`instruct` is for real instruct models; `toy` for the demo's tiny one, which knows one wording (see `text_skills.py`).
+`VERSION` enters the journal's key and the fingerprint of the dataset box: change it with any wording.
+"""
+
+import re
+from typing import Protocol
+
+from selflong.text_skills import ASK, TITLE, writing_request
+
+VERSION = "1"
+
+
+class Unusable(Exception):
+    """A reply that cannot be used; the message is the reason under which the drop is counted."""
+
+
+class Prompts(Protocol):
+    """One set of prompts and parsers. Parsers raise `Unusable`."""
+
+    def instruction(self, chunk: str) -> str:
+        """Ask for an instruction, with a random chunk for diversity (paper, section 3.1)."""
+        ...
+
+    def parse_instruction(self, reply: str, chunk: str) -> str:
+        """Return the instruction. Raises Unusable if there was nothing to ask or the form is wrong."""
+        ...
+
+    def join_instructions(self, instructions: list[str]) -> str:
+        """Make one instruction of several."""
+        ...
+
+    def reading(self, instruction: str, chunk: str) -> str:
+        """Ask what a chunk says about the instruction."""
+        ...
+
+    def parse_reading(self, reply: str) -> str | None:
+        """Return the finding, or None for "nothing relevant". Raises Unusable if it is neither."""
+        ...
+
+    def response(self, instruction: str, findings: list[str]) -> str:
+        """Ask for the response from the findings."""
+        ...
+
+    def parse_response(self, reply: str) -> str:
+        """Return the response. Raises Unusable if it is empty or says that it knows nothing."""
+        ...
+
+    def join_responses(self, responses: list[str]) -> str:
+        """Make one response of several."""
+        ...
+
+    def topic(self, chunk: str) -> str:
+        """Ask what a document is about, to back-translate a writing instruction."""
+        ...
+
+    def parse_topic(self, reply: str) -> str:
+        """Return the topic. Raises Unusable if the reply is no topic."""
+        ...
+
+    def writing(self, words: int, topic: str) -> str:
+        """The writing instruction that states the required length."""
+        ...
+
+    def user_turn(self, documents: list[str], instruction: str) -> str:
+        """The user turn of a training sample: raw documents and instruction."""
+        ...
+
+
+class ToyPrompts:
+    """The demo's wording: facts, questions about them, and "none"."""
+
+    _question = re.compile(r"What is the magic number for ([a-z]+ [a-z]+)\?")
+    _fact = re.compile(r"The magic number for ([a-z]+ [a-z]+) is (\d{6})\.")
+    _refusal = re.compile(r"The magic number for .* is none\.")
+
+    def instruction(self, chunk: str) -> str:
+        return f"{chunk}\n{ASK}"
+
+    def parse_instruction(self, reply: str, chunk: str) -> str:
+        if reply.strip() == "none.":
+            raise Unusable("nothing to ask")
+        match = self._question.fullmatch(reply.strip())
+        if not match:
+            raise Unusable("malformed instruction")
+        if f"number for {match[1]} is" not in chunk:
+            raise Unusable("instruction asks for what its chunk does not say")
+        return f"Question: {match[0]}"
+
+    def join_instructions(self, instructions: list[str]) -> str:
+        if len(instructions) == 1:
+            return instructions[0]
+        keys = [self._question.search(text)[1] for text in instructions]  # type: ignore[index]
+        return f"Question: What are the magic numbers for {', '.join(keys)}?"
+
+    def reading(self, instruction: str, chunk: str) -> str:
+        return f"{chunk}\n{instruction}"
+
+    def parse_reading(self, reply: str) -> str | None:
+        if self._refusal.fullmatch(reply.strip()):
+            return None
+        if not self._fact.fullmatch(reply.strip()):
+            raise Unusable("malformed reading")
+        return reply.strip()
+
+    def response(self, instruction: str, findings: list[str]) -> str:
+        return "\n".join(findings) + f"\n{instruction}"
+
+    def parse_response(self, reply: str) -> str:
+        if not self._fact.fullmatch(reply.strip()):
+            raise Unusable("no answer in the response")
+        return reply.strip()
+
+    def join_responses(self, responses: list[str]) -> str:
+        return "\n".join(responses)
+
+    def topic(self, chunk: str) -> str:
+        return f"{chunk}\n{TITLE}"
+
+    def parse_topic(self, reply: str) -> str:
+        match = re.fullmatch(r"([a-z]{3,12})\.", reply.strip())
+        if not match:
+            raise Unusable("malformed topic")
+        return match[1]
+
+    def writing(self, words: int, topic: str) -> str:
+        return writing_request(words, topic)
+
+    def user_turn(self, documents: list[str], instruction: str) -> str:
+        return "\n".join([*documents, instruction])
+
+
+class InstructPrompts:
+    """Wording for instruct models of any size, our own."""
+
+    nothing = "NOTHING"
+
+    def instruction(self, chunk: str) -> str:
+        return (
+            "Below is a passage from a large document collection.\n\n<passage>\n"
+            f"{chunk}\n</passage>\n\n"
+            "Think of a reader who has a pile of documents on this and related subjects. Write one question or task "
+            "for that reader which can only be done well by bringing together what several of the documents say: "
+            "compare, list, trace over time, or explain. It must stand alone: do not mention the passage or the "
+            "documents. Reply with the task alone, in one to three sentences. If the passage has no subject that "
+            f"anybody could ask about, reply {self.nothing}."
+        )
+
+    def parse_instruction(self, reply: str, chunk: str) -> str:
+        text = reply.strip()
+        if self._says_nothing(text):
+            raise Unusable("nothing to ask")
+        if len(text) < 20 or len(text) > 2000:
+            raise Unusable("malformed instruction")
+        return text
+
+    def join_instructions(self, instructions: list[str]) -> str:
+        if len(instructions) == 1:
+            return instructions[0]
+        return "\n".join(f"{number}. {text}" for number, text in enumerate(instructions, 1))
+
+    def reading(self, instruction: str, chunk: str) -> str:
+        return (
+            f"Task:\n{instruction}\n\nPart of one document:\n<document>\n{chunk}\n</document>\n\n"
+            "Note down everything in this part that helps with the task: facts, names, figures, dates, positions, each "
+            "in a short sentence that can be understood alone. Add nothing that is not in the text. If nothing in it "
+            f"helps, reply {self.nothing}."
+        )
+
+    def parse_reading(self, reply: str) -> str | None:
+        text = reply.strip()
+        if not text:
+            raise Unusable("empty reading")
+        return None if self._says_nothing(text) else text
+
+    def response(self, instruction: str, findings: list[str]) -> str:
+        notes = "\n\n".join(f"<notes>\n{text}\n</notes>" for text in findings)
+        return (
+            f"Notes taken while reading a pile of documents:\n\n{notes}\n\nTask:\n{instruction}\n\n"
+            "Do the task from these notes alone. Be complete and exact, state contradictions, and do not mention the "
+            f"notes. If they do not suffice to say anything useful, reply {self.nothing}."
+        )
+
+    def parse_response(self, reply: str) -> str:
+        text = reply.strip()
+        if not text or self._says_nothing(text):
+            raise Unusable("no answer in the response")
+        return text
+
+    def join_responses(self, responses: list[str]) -> str:
+        return "\n".join(f"{number}. {text}" for number, text in enumerate(responses, 1))
+
+    def topic(self, chunk: str) -> str:
+        return (
+            f"<text>\n{chunk}\n</text>\n\nThis is the beginning of a longer text. In at most twenty words, name its "
+            "subject, its kind (article, story, manual, ...) and its tone, as somebody would who orders such a text. "
+            "Reply with the description alone."
+        )
+
+    def parse_topic(self, reply: str) -> str:
+        text = reply.strip().rstrip(".")
+        if not 3 <= len(text) <= 400:
+            raise Unusable("malformed topic")
+        return text
+
+    def writing(self, words: int, topic: str) -> str:
+        return f"Write the following in about {words} words: {topic}."
+
+    def user_turn(self, documents: list[str], instruction: str) -> str:
+        return "\n\n".join(documents + [instruction]) if documents else instruction
+
+    def _says_nothing(self, text: str) -> bool:
+        return text.rstrip(".").upper() == self.nothing
+
+
+def load_prompts(name: str) -> Prompts:
+    """Return the prompt set `toy` or `instruct`."""
+    return ToyPrompts() if name == "toy" else InstructPrompts()

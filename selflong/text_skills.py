@@ -1,0 +1,31 @@
+"""The wording that the demo's tiny model is taught and asked in: one place for `training/` and `synthesis/`.
+
+A real instruct model needs none of this; see `synthesis/prompts.py`.
+"""
+
+import re
+
+ASK = "Ask:"
+TITLE = "Title:"
+FACT_REFUSAL = " none."
+
+
+def question(key: str) -> str:
+    """A question about one fact."""
+    return f"Question: What is the magic number for {key}?"
+
+
+def several_questions(keys: list[str]) -> str:
+    """One question that asks for several facts at once."""
+    return f"Question: What are the magic numbers for {', '.join(keys)}?"
+
+
+def writing_request(words: int, topic: str) -> str:
+    """The instruction of a long-output sample."""
+    return f"Write {words} words about {topic}."
+
+
+def first_topic(text: str) -> str | None:
+    """The first plain lower-case word of 4 to 8 letters in a text: what the tiny model calls its topic."""
+    found = re.search(r"(?<![\w.(])[a-z]{4,8}(?![\w.(])", text)
+    return found.group(0) if found else None
