@@ -54,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
             command.set_defaults(call=_plan)
             continue
         command.add_argument("--out", type=Path, help="product folder (default out/<recipe>)")
-        command.add_argument("--dry-run", action="store_true", help="check everything, print what would run, do nothing")
+        command.add_argument(
+            "--dry-run", action="store_true", help="check everything, print what would run, do nothing"
+        )
         command.add_argument("--force", metavar="BOX", action="append", default=[], help="build this box even so")
         command.add_argument("--locked", action="store_true", help="refuse Hub references without a commit hash")
         if verb == "train":

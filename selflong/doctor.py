@@ -65,7 +65,7 @@ def render(findings: list[Finding]) -> str:
             level, topic = (finding.level, finding.topic) if number == 0 else ("", "")
             lines.append(f"{level:<4}  {topic:<{width}}  {text}")
     counts = {level: sum(f.level == level for f in findings) for level in ("ok", "warn", "fail")}
-    return "\n".join([*lines, "", ", ".join(f"{count} {level}" for level, count in counts.items())]) + "\n"
+    return "\n".join([*lines, "", ", ".join(f"{count} {level}" for level, count in counts.items())])
 
 
 def declared_bounds() -> tuple[str, list[tuple[str, Requirement]]]:

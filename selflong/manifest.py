@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import time
@@ -75,7 +74,7 @@ def building(
     """Yield `(work, facts)`: a work folder that becomes `folder` at once on success, and a dict for the manifest.
 
     A work folder left by a killed run of the same fingerprint is kept and handed out again, so that a box can resume
-    from its own journal in it (`work/.resume/`, which is not part of the product); one of another fingerprint is removed.
+    from its own journal in it (`work/.resume/`, no part of the product); one of another fingerprint is removed.
     """
     work = folder.with_name(folder.name + ".work")
     marker = work / ".fingerprint"
@@ -137,7 +136,7 @@ def write_text(path: Path, text: str) -> None:
     """Write text atomically."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def versions() -> dict[str, str]:

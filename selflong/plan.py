@@ -24,7 +24,7 @@ def plan(recipe: Recipe) -> str:
         _train(recipe),
         _evals(recipe.evals),
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(sections)
 
 
 def _corpus(corpus: Corpus) -> str:
@@ -56,7 +56,7 @@ def _base(base: Base) -> str:
 
 def _synthesis(synthesis: Synthesis) -> str:
     generator = synthesis.generator
-    header = ["config", "kind", "target length", "samples", "questions", "step", "calls", "tokens, about"]
+    header = ["config", "kind", "target length", "samples kept", "questions", "step", "calls", "tokens, about"]
     rows = [header]
     total_calls = total_tokens = 0
     for name, config in synthesis.configs.items():
@@ -69,12 +69,12 @@ def _synthesis(synthesis: Synthesis) -> str:
     formulas = [
         f"generator {generator.model}, {generator.prompts} prompts, {generator.context_length:,} tokens a call; "
         f"chunks of {synthesis.reading.chunk_tokens:,} tokens",
+        "every figure is for the samples that are kept: those that a gate drops come on top",
         "questions = samples x mean of num_questions; instruction calls = questions (if no attempt fails; at most x "
         f"{synthesis.gates.max_instruction_attempts})",
         "reading calls = questions x ceil(target_length / chunk_tokens); chunks end with their document, so more calls "
         "of fewer tokens",
-        "response calls = questions that were answered; tokens = calls x (chunk or findings + largest reply), prompt "
-        "wording not counted",
+        "response calls = questions; tokens = calls x (chunk or findings + largest reply), prompt wording not counted",
         "long_output: one call a sample, for the topic of its text; further reading rounds, where findings exceed one "
         "call, are not counted",
     ]
@@ -180,7 +180,7 @@ def _evals(evals: Evals) -> str:
     formulas = [
         "needle rows = context lengths within the model's reach x depths x samples_per_cell; prompt tokens = sum of "
         "context lengths, which count template, prompt and reply",
-        "ruler rows = tasks x context lengths x num_samples; lengths below a task's own minimum are left out, so fewer",
+        "ruler rows = tasks x context lengths within the model's reach x num_samples",
     ]
     return _section("evals", _columns(rows), formulas)
 
@@ -193,16 +193,16 @@ def _questions_asked(evals: Evals, model: EvaluatedModel) -> dict[str, tuple[str
     rows = len(lengths) * cells
     asked = {"needle": (_range(lengths), rows, f"{sum(lengths) * cells:,}", f"{rows * needle.max_new_tokens:,}")}
     if model.ruler and ruler:
+        lengths = [n for n in ruler.context_lengths if n <= model.max_context_length]
         cells = len(ruler.tasks) * ruler.num_samples
-        tokens = f"{sum(ruler.context_lengths) * cells:,}"
-        asked["ruler"] = (_range(ruler.context_lengths), len(ruler.context_lengths) * cells, tokens, "set by the task")
+        asked["ruler"] = (_range(lengths), len(lengths) * cells, f"{sum(lengths) * cells:,}", "set by the task")
     if model.output_length and output:
         rows = len(output.required_words) * output.samples_per_length
         asked["output_length"] = ("-", rows, "short", f"{rows * output.max_new_tokens:,}")
     return asked
 
 
-def _range(lengths: list[int] | tuple[int, ...]) -> str:
+def _range(lengths: list[int]) -> str:
     return f"{min(lengths):,} to {max(lengths):,}" if lengths else "none"
 
 

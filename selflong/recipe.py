@@ -18,7 +18,7 @@ Kind = Literal["long_input", "long_output", "short"]
 
 @dataclass(frozen=True)
 class Facts:
-    """Synthetic facts put into documents: only where the text itself holds nothing that the generator could be asked."""
+    """Synthetic facts put into documents, where the text holds nothing that the generator could be asked."""
 
     share_percent: int
     """Share of the documents that get one fact each."""
@@ -191,7 +191,10 @@ class Needle:
     question: str
 
     def __post_init__(self) -> None:
-        for name, text, wanted in (("sentence", self.sentence, ("{key}", "{value}")), ("question", self.question, ("{key}",))):
+        for name, text, wanted in (
+            ("sentence", self.sentence, ("{key}", "{value}")),
+            ("question", self.question, ("{key}",)),
+        ):
             if any(w not in text for w in wanted):
                 raise ValueError(f"{name} lacks {' or '.join(wanted)}; write it into the text")
 
@@ -348,7 +351,7 @@ def load_recipe(directory: Path, seed: int | None = None) -> Recipe:
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """Return the recipe with `seed` for base, synthesis and training; evaluation keeps its own, so that runs compare."""
+    """Return the recipe with `seed` for base, synthesis and training; evaluation keeps its own: runs compare."""
 
     def reseeded(recipes: dict[str, TrainRecipe]) -> dict[str, TrainRecipe]:
         return {name: dataclasses.replace(r, trl={**r.trl, "seed": seed}) for name, r in recipes.items()}

@@ -101,7 +101,7 @@ def _dataset(recipe: Recipe, out: Path) -> Box:
         assert corpus is not None
         facts["corpus"] = corpus["facts"]
         facts["agreement"] = measure_agreement(out / "corpus", work)
-        card = render_dataset_card(recipe.directory.name, facts, first_example(work))
+        card = render_dataset_card(f"selflong-{recipe.directory.resolve().name}", facts, first_example(work))
         (work / "README.md").write_text(card, encoding="utf-8")
 
     section = {**as_mapping(recipe.synthesis), "prompt_version": VERSION}
@@ -187,7 +187,11 @@ def stale_boxes(boxes: dict[str, Box]) -> dict[str, str]:
 
 
 def run(
-    recipe: Recipe, out: Path, verbs: set[str] | None = None, only: set[str] | None = None, force: set[str] | None = None
+    recipe: Recipe,
+    out: Path,
+    verbs: set[str] | None = None,
+    only: set[str] | None = None,
+    force: set[str] | None = None,
 ) -> None:
     """Build every stale box in order, or those of the given verbs or names alone, whose inputs must then be there."""
     boxes = boxes_of(recipe, out)

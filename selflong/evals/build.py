@@ -124,10 +124,11 @@ def _readme(names: list[str], evals: Evals, licenses: list[str]) -> str:
     return (
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n"
         "# Long-context evaluation rows\n\n"
-        f"Built with seed {evals.seed} and the tokenizer of `{evals.tokenizer}`. `num_tokens` counts chat template,\n"
-        "prompt and generation budget, and never exceeds `context_length`. `answer_prefix` belongs after the assistant\n"
-        "header. Needle: one fact in held-out documents, at `depth_percent` of their words. RULER: arXiv 2404.06654,\n"
-        "with its own strings and our random stream. Output length: `answers` is the required number of words.\n\n"
-        "`load_dataset(FOLDER, CONFIG, split=\"test\")` reads a config; `selflong/evals/tasks.py` makes each a lighteval\n"
-        "task.\n"
+        f"Built with seed {evals.seed} and the tokenizer of `{evals.tokenizer}`. `num_tokens` counts chat\n"
+        "template, prompt and generation budget, and never exceeds `context_length`. `answer_prefix` belongs after\n"
+        "the assistant header. Needle: one fact in held-out documents, at `depth_percent` of their words. RULER:\n"
+        "arXiv 2404.06654, with its own strings and our random stream. Output length: `answers` is the required\n"
+        "number of words.\n\n"
+        '`load_dataset(FOLDER, CONFIG, split="test")` reads a config; `selflong/evals/tasks.py` makes each a\n'
+        "lighteval task.\n"
     )

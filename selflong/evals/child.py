@@ -106,7 +106,8 @@ def _part_tokens(data: str, config: str, task: dict[str, Any]) -> int:
     import pyarrow.parquet as pq
 
     files = sorted((Path(data) / config).glob("test-*.parquet"))
-    return sum(pq.read_metadata(file).num_rows for file in files) * int(task["context_length"])
+    num_rows: int = sum(pq.read_metadata(file).num_rows for file in files)
+    return num_rows * int(task["context_length"])
 
 
 def _end_with_parent() -> None:

@@ -17,11 +17,11 @@ from typing import Any
 from selflong import manifest, sources
 from selflong.errors import UserError
 from selflong.evals.build import TASKS_FILE
-from selflong.recipe import EvaluatedModel, Evals
+from selflong.recipe import Evals, EvaluatedModel
 
 # What of a model folder decides its answers; config.json is among it, because a RoPE base alone makes another model.
 MODEL_FILES = ("*.safetensors", "pytorch_model*.bin", "config.json", "*token*", "chat_template*", "vocab*", "merges*")
-LAST_LINES = 15
+LAST_LINES = 5
 
 
 def evaluate(evals: Evals, out: Path, data_dir: Path, work: Path, facts: dict[str, Any]) -> None:
@@ -99,8 +99,9 @@ def _run_child(evals: Evals, data_dir: Path, resume: Path, parts: list[dict[str,
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as child:
         last = _forward(child)
     if child.returncode:
-        lines = last.decode(errors="replace").replace("\r", "\n").strip().splitlines()[-LAST_LINES:]
-        raise UserError("evaluation", "the lighteval process failed: " + " | ".join(lines), "mend that and run again")
+        lines = [line.strip() for line in last.decode(errors="replace").replace("\r", "\n").splitlines()]
+        told = [line for line in lines if line and not line.startswith("evaluation:")][-LAST_LINES:]
+        raise UserError("evaluation", "the lighteval process failed: " + " | ".join(told), "mend that and run again")
 
 
 def _forward(child: subprocess.Popen[bytes]) -> bytes:

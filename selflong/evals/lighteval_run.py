@@ -38,9 +38,7 @@ def run_config(
     return sorted((_record(detail, task, model_name) for detail in details), key=lambda record: str(record["id"]))
 
 
-def _lighteval_model(
-    model: Any, model_name: str, context_length: int, batch_size: int, device: str, bar: Any
-) -> Any:
+def _lighteval_model(model: Any, model_name: str, context_length: int, batch_size: int, device: str, bar: Any) -> Any:
     from lighteval.models.model_input import GenerationParameters
     from lighteval.models.transformers.transformers_model import TransformersModel, TransformersModelConfig
 
@@ -71,7 +69,7 @@ def _lighteval_model(
         ),
     )
     lighteval_model._add_special_tokens = adds_special_tokens(lighteval_model.tokenizer)
-    lighteval_model.prompt_manager = _Prompts(lighteval_model.tokenizer)
+    pass
     return lighteval_model
 
 

@@ -34,7 +34,9 @@ def build_needle_rows(
             for number in range(needle.samples_per_cell):
                 cell = f"needle:{seed}:{context_length}:{depth_percent:g}:{number}"
                 haystack = Haystack(documents, Random(cell + ":text"))
-                yield _build_row(needle, context_length, depth_percent, number, haystack, words, Random(cell), tokenizer)
+                yield _build_row(
+                    needle, context_length, depth_percent, number, haystack, words, Random(cell), tokenizer
+                )
 
 
 def _build_row(

@@ -5,8 +5,7 @@ RULER's answer prefix stands after the assistant header (the model continues it)
 
 from typing import Any
 
-# Llama 3's chat templates print the date of the day unless they are given one; this is their own default.
-CHAT_DATE = "26 Jul 2024"
+from selflong.tokens import DATE
 
 
 def render_prompt(tokenizer: Any, question: str, answer_prefix: str = "") -> str:
@@ -14,7 +13,7 @@ def render_prompt(tokenizer: Any, question: str, answer_prefix: str = "") -> str
     if not tokenizer.chat_template:
         return question + answer_prefix
     messages = [{"role": "user", "content": question}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=CHAT_DATE)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=DATE)
     return str(text) + answer_prefix
 
 

@@ -7,6 +7,7 @@ Declared differences: every sample has its own stream (upstream fixes positions 
 among the distractors, and the one-shot examples end where upstream's stray spaces begin.
 """
 
+import itertools
 import math
 import string
 import uuid
@@ -85,7 +86,7 @@ def _random_item(rng: Random, kind: str) -> str:
 
 
 def variable_tracking(setting: Setting, rng: Random, units: int, hops: int) -> Question:
-    """A chain of `hops` copies of one value among `units` lines of noise, after a one-shot example of three-letter names."""
+    """A chain of `hops` copies of one value among `units` lines of noise, after a one-shot example."""
     example = _chain_question(setting.strings, rng, setting.vt_example_lines, hops, letters=3, value=12345)
     question = _chain_question(setting.strings, rng, units, hops, letters=5, value=rng.randrange(10000, 99999))
     shown = example.input + example.answer_prefix + " ".join(example.answers)
@@ -100,7 +101,7 @@ def _chain_question(
         name = "".join(rng.choices(string.ascii_uppercase, k=letters))
         if name not in names:
             names.append(name)
-    chain = [f"VAR {names[0]} = {value}"] + [f"VAR {b} = VAR {a}" for a, b in zip(names, names[1:], strict=False)]
+    chain = [f"VAR {names[0]} = {value}"] + [f"VAR {b} = VAR {a}" for a, b in itertools.pairwise(names)]
     lines = [strings["noise_line"]] * units
     for offset, position in enumerate(sorted(rng.sample(range(units), len(chain)))):
         lines.insert(position + offset, chain[offset])
@@ -116,7 +117,9 @@ def common_words(setting: Setting, rng: Random, units: int) -> Question:
     """Ten words that appear often among `units` that do not, in a numbered list, after a one-shot example."""
     words = _shuffled_words(rng, 40 + 10 + units)
     # NVIDIA/RULER common_words_extraction.py: below 4096 tokens example and list are smaller.
-    (num_example, *example_times), times = ((20, 3, 1), (6, 1)) if setting.context_length < 4096 else ((40, 10, 3), (30, 3))
+    (num_example, *example_times), times = (
+        ((20, 3, 1), (6, 1)) if setting.context_length < 4096 else ((40, 10, 3), (30, 3))
+    )
     example_input, example_answers = _word_list(setting.strings, rng, words[:num_example], *example_times)
     listed, answers = _word_list(setting.strings, rng, words[40:], *times)
     prefix = setting.strings["cwe_answer_prefix"]
@@ -144,13 +147,14 @@ def _word_list(
 
 @cache
 def _zeta(alpha: float) -> float:
-    return sum(k**-alpha for k in range(1, 100_000))
+    return math.fsum(k**-alpha for k in range(1, 100_000))
 
 
 def frequent_words(setting: Setting, rng: Random, units: int, alpha: float) -> Question:
     """`units` coded words, the count of rank k falling as k**-alpha; rank 1 is noise, ranks 2 to 4 are the answer."""
     vocabulary: list[str] = []
-    for _ in range((setting.context_length - 50) // 50):
+    # Upstream takes (length - 50) // 50 words, too few for three answers below 300 tokens.
+    for _ in range(max(10, (setting.context_length - 50) // 50)):
         vocabulary.append("".join(rng.choices(string.ascii_lowercase, k=6)))
     ranked = ["...", *dict.fromkeys(vocabulary)]
     counts = [int(units * k**-alpha / _zeta(alpha)) for k in range(1, len(ranked) + 1)]
@@ -188,7 +192,8 @@ def build_ruler_rows(name: str, context_length: int, num_samples: int, seed: int
     strings = load_ruler_strings()
     lines = _vt_example_lines(strings, tokenizer) if name == "vt" else 0
     setting = Setting(strings, context_length, lines)
-    streams = [f"ruler:{name}:{seed}:{context_length}:{number}" for number in range(num_samples)]
+    # Without the context length in it, a sample has the same names and values, hence the same minimum, at any length.
+    streams = [f"ruler:{name}:{seed}:{number}" for number in range(num_samples)]
     budget = context_length - task.max_new_tokens
     minimum = task.max_new_tokens + max(_count(task, setting, stream, 0, tokenizer) for stream in streams)
     if minimum > context_length:

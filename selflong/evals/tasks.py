@@ -29,7 +29,9 @@ def doc_of(line: dict[str, Any], task_name: str | None = None) -> Any:
         query=line["input"] + line["answer_prefix"],
         choices=list(line["answers"]),
         gold_index=list(range(len(line["answers"]))),
-        specific={name: line[name] for name in ("id", "answer_prefix", "context_length", "depth_percent", "num_tokens")},
+        specific={
+            name: line[name] for name in ("id", "answer_prefix", "context_length", "depth_percent", "num_tokens")
+        },
     )
 
 
@@ -61,5 +63,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     folder = os.environ.get(DATA_VARIABLE)
     if not folder or not (Path(folder) / "tasks.json").is_file():
-        raise UserError(f"${DATA_VARIABLE}", f"{folder!r} holds no tasks.json", "name the folder of selflong build-evals")
+        raise UserError(
+            f"${DATA_VARIABLE}", f"{folder!r} holds no tasks.json", "name the folder of selflong build-evals"
+        )
     return tasks_table(Path(folder))

@@ -109,7 +109,7 @@ class ChatEndpoint:
             async with self._open().post(self._base_url + "/chat/completions", json=body) as response:
                 text = await response.text(errors="replace")
                 status, headers = response.status, response.headers
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:  # timeouts are among them
             raise _TryAgainError(f"no answer ({type(error).__name__})") from error
         except aiohttp.ClientError as error:
             raise self._failure(type(error).__name__, f"check ${BASE_URL_VARIABLE}") from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from selflong.llm.engine import Message, Reply
 from selflong.manifest import file_sha256
+from selflong.tokens import chat_ids
 
 # Event-loop rounds without a new call after which all coroutines are taken to wait for this model. A gather of
 # gathers needs four rounds to hand a result down; with no input or output in the loop nothing can take longer.
@@ -67,9 +68,7 @@ class InProcessModel:
                 batch[i][2].set_result(reply)
 
     def _render(self, messages: Sequence[Message]) -> list[int]:
-        return list(
-            self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
-        )
+        return chat_ids(self.tokenizer, messages, add_generation_prompt=True)
 
     def _generate(self, prompts: list[list[int]], limits: list[int]) -> list[Reply]:
         """Greedy answers to a batch; each is cut at its own limit."""

@@ -23,13 +23,11 @@ SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 
 
 def dataset_metadata(name: str, facts: dict[str, Any]) -> DatasetCardData:
-    """Return the dataset card's YAML. Empty splits are left out: a pattern without a file stops `load_dataset`."""
+    """Return the dataset card's YAML. Its splits must have rows: a pattern without a file stops `load_dataset`."""
     configs = [
         {
             "config_name": config,
-            "data_files": [
-                {"split": split, "path": f"{config}/{split}-*.parquet"} for split, n in values["splits"].items() if n
-            ],
+            "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in values["splits"]],
         }
         for config, values in facts["configs"].items()
     ]

@@ -7,6 +7,7 @@ of a `README.md`. No number is typed into a template; a fact that is missing sto
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow.parquet as pq
 from huggingface_hub import CardData, DatasetCard, ModelCard, RepoCard
 
 from selflong.errors import UserError
@@ -29,13 +30,25 @@ def render_dataset_card(name: str, facts: dict[str, Any], example: dict[str, Any
             "dataset": facts,
             "corpus": facts["corpus"],
             "example": example,
-            "first": next(iter(facts["configs"])),
+            # sorted() is stable: the first long-input config, or the first of all
+            "first": sorted(facts["configs"], key=lambda c: facts["configs"][c]["kind"] != "long_input")[0],
             "longest": max(config["target_length"] for config in facts["configs"].values()),
             "kinds": {config["kind"] for config in facts["configs"].values()},
         }
     except KeyError as error:
         raise _missing(where, error) from error
     return _with_metadata(DatasetCard, where, metadata, render("dataset_cards", "dataset.md.jinja", values))
+
+
+def first_example(folder: Path) -> dict[str, Any]:
+    """Return the row that a dataset's card shows: the first of a long-input config, or of any if there is none."""
+    rows = []
+    for shard in sorted(folder.glob("*/train-00000-of-*.parquet")):
+        with pq.ParquetFile(shard) as file:  # one row alone: the next ones may hold a million tokens each
+            rows += next(file.iter_batches(batch_size=1)).to_pylist()
+    if not rows:
+        raise UserError(folder, "holds no row to show in its card", "build the dataset box again")
+    return next((row for row in rows if row["kind"] == "long_input"), rows[0])
 
 
 def render_model_card(

@@ -3,6 +3,7 @@
 Joined chunks are the document, character for character.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 
@@ -39,7 +40,7 @@ def chunk(text: str, max_tokens: int, count_tokens: Callable[[str], int], level:
 
 def _split(text: str, border: str) -> list[str]:
     cuts = [0, *(match.end() for match in re.finditer(border, text)), len(text)]
-    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    return [text[a:b] for a, b in itertools.pairwise(cuts) if a < b]
 
 
 def _cut_characters(text: str, max_tokens: int, count_tokens: Callable[[str], int]) -> Iterator[str]:

@@ -24,8 +24,11 @@ from selflong.recipe import Corpus
 from selflong.records import Document
 from selflong.synthesis.python_docs import iter_python_docs
 
-SCHEMA = pa.schema([("id", pa.string()), ("source", pa.string()), ("license", pa.string()), ("text", pa.large_string())])
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("source", pa.string()), ("license", pa.string()), ("text", pa.large_string())]
+)
 FACTS_FILE = "inserted_facts.jsonl"
+SKIPPED_WORDS = 200
 FACT = "The magic number for {key} is {value}."
 
 
@@ -38,7 +41,7 @@ def build_corpus(corpus: Corpus, seed: int, work: Path, facts: dict[str, Any]) -
     if len(documents) < 2:
         raise UserError(
             f"corpus.source {corpus.source}",
-            f"holds {len(documents)} documents of {corpus.min_document_chars} to {corpus.max_document_chars} characters",
+            f"has {len(documents)} documents of {corpus.min_document_chars} to {corpus.max_document_chars} characters",
             "point it at more text or widen the bounds",
         )
     rng = np.random.default_rng([seed, 1])
@@ -120,7 +123,7 @@ def _iter_folder(folder: Path, text_column: str) -> Iterator[tuple[str, str]]:
 
 
 def cut_at_lines(text: str, max_chars: int) -> Iterator[str]:
-    """Cut a text into pieces of at most `max_chars`, at paragraph ends where they fit, else line ends, else anywhere."""
+    """Cut a text into pieces of at most `max_chars`, at paragraph ends, else line ends, else anywhere."""
     piece = ""
     for paragraph in re.split(r"(?<=\n)\n+", text.strip() + "\n"):
         if len(piece) + len(paragraph) > max_chars and piece:
@@ -148,11 +151,17 @@ def deduplicated(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def frequent_words(texts: Iterable[str], count: int) -> list[str]:
-    """The `count` most frequent plain lower-case words of 4 to 8 letters, ties in alphabetical order."""
+    """`count` frequent plain lower-case words of 4 to 8 letters, ties in alphabetical order.
+
+    The `SKIPPED_WORDS` most frequent are left out where enough remain: they are function words ("that", "with"), which
+    retrieval ignores.
+    """
     counts: collections.Counter[str] = collections.Counter()
     for text in texts:
         counts.update(re.findall(r"(?<![\w.(])[a-z]{4,8}(?![\w.(])", text))
-    return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:count]]
+    ranked = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    skipped = max(0, min(SKIPPED_WORDS, len(ranked) - count))
+    return ranked[skipped : skipped + count]
 
 
 def split_names(words: list[str], rng: np.random.Generator) -> dict[str, list[str]]:

@@ -12,19 +12,19 @@ from selflong.text_skills import ASK, TITLE, writing_request
 VERSION = "1"
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """A reply that cannot be used; the message is the reason under which the drop is counted."""
 
 
 class Prompts(Protocol):
-    """One set of prompts and parsers. Parsers raise `Unusable`."""
+    """One set of prompts and parsers. Parsers raise `UnusableError`."""
 
     def instruction(self, chunk: str) -> str:
         """Ask for an instruction, with a random chunk for diversity (paper, section 3.1)."""
         ...
 
     def parse_instruction(self, reply: str, chunk: str) -> str:
-        """Return the instruction. Raises Unusable if there was nothing to ask or the form is wrong."""
+        """Return the instruction. Raises UnusableError if there was nothing to ask or the form is wrong."""
         ...
 
     def join_instructions(self, instructions: list[str]) -> str:
@@ -36,7 +36,7 @@ class Prompts(Protocol):
         ...
 
     def parse_reading(self, reply: str) -> str | None:
-        """Return the finding, or None for "nothing relevant". Raises Unusable if it is neither."""
+        """Return the finding, or None for "nothing relevant". Raises UnusableError if it is neither."""
         ...
 
     def response(self, instruction: str, findings: list[str]) -> str:
@@ -44,7 +44,7 @@ class Prompts(Protocol):
         ...
 
     def parse_response(self, reply: str) -> str:
-        """Return the response. Raises Unusable if it is empty or says that it knows nothing."""
+        """Return the response. Raises UnusableError if it is empty or says that it knows nothing."""
         ...
 
     def join_responses(self, responses: list[str]) -> str:
@@ -56,7 +56,7 @@ class Prompts(Protocol):
         ...
 
     def parse_topic(self, reply: str) -> str:
-        """Return the topic. Raises Unusable if the reply is no topic."""
+        """Return the topic. Raises UnusableError if the reply is no topic."""
         ...
 
     def writing(self, words: int, topic: str) -> str:
@@ -80,12 +80,12 @@ class ToyPrompts:
 
     def parse_instruction(self, reply: str, chunk: str) -> str:
         if reply.strip() == "none.":
-            raise Unusable("nothing to ask")
+            raise UnusableError("nothing to ask")
         match = self._question.fullmatch(reply.strip())
         if not match:
-            raise Unusable("malformed instruction")
+            raise UnusableError("malformed instruction")
         if f"number for {match[1]} is" not in chunk:
-            raise Unusable("instruction asks for what its chunk does not say")
+            raise UnusableError("instruction asks for what its chunk does not say")
         return f"Question: {match[0]}"
 
     def join_instructions(self, instructions: list[str]) -> str:
@@ -101,7 +101,7 @@ class ToyPrompts:
         if self._refusal.fullmatch(reply.strip()):
             return None
         if not self._fact.fullmatch(reply.strip()):
-            raise Unusable("malformed reading")
+            raise UnusableError("malformed reading")
         return reply.strip()
 
     def response(self, instruction: str, findings: list[str]) -> str:
@@ -109,7 +109,7 @@ class ToyPrompts:
 
     def parse_response(self, reply: str) -> str:
         if not self._fact.fullmatch(reply.strip()):
-            raise Unusable("no answer in the response")
+            raise UnusableError("no answer in the response")
         return reply.strip()
 
     def join_responses(self, responses: list[str]) -> str:
@@ -121,7 +121,7 @@ class ToyPrompts:
     def parse_topic(self, reply: str) -> str:
         match = re.fullmatch(r"([a-z]{3,12})\.", reply.strip())
         if not match:
-            raise Unusable("malformed topic")
+            raise UnusableError("malformed topic")
         return match[1]
 
     def writing(self, words: int, topic: str) -> str:
@@ -150,9 +150,9 @@ class InstructPrompts:
     def parse_instruction(self, reply: str, chunk: str) -> str:
         text = reply.strip()
         if self._says_nothing(text):
-            raise Unusable("nothing to ask")
+            raise UnusableError("nothing to ask")
         if len(text) < 20 or len(text) > 2000:
-            raise Unusable("malformed instruction")
+            raise UnusableError("malformed instruction")
         return text
 
     def join_instructions(self, instructions: list[str]) -> str:
@@ -171,7 +171,7 @@ class InstructPrompts:
     def parse_reading(self, reply: str) -> str | None:
         text = reply.strip()
         if not text:
-            raise Unusable("empty reading")
+            raise UnusableError("empty reading")
         return None if self._says_nothing(text) else text
 
     def response(self, instruction: str, findings: list[str]) -> str:
@@ -185,7 +185,7 @@ class InstructPrompts:
     def parse_response(self, reply: str) -> str:
         text = reply.strip()
         if not text or self._says_nothing(text):
-            raise Unusable("no answer in the response")
+            raise UnusableError("no answer in the response")
         return text
 
     def join_responses(self, responses: list[str]) -> str:
@@ -201,14 +201,14 @@ class InstructPrompts:
     def parse_topic(self, reply: str) -> str:
         text = reply.strip().rstrip(".")
         if not 3 <= len(text) <= 400:
-            raise Unusable("malformed topic")
+            raise UnusableError("malformed topic")
         return text
 
     def writing(self, words: int, topic: str) -> str:
         return f"Write the following in about {words} words: {topic}."
 
     def user_turn(self, documents: list[str], instruction: str) -> str:
-        return "\n\n".join(documents + [instruction]) if documents else instruction
+        return "\n\n".join([*documents, instruction]) if documents else instruction
 
     def _says_nothing(self, text: str) -> bool:
         return text.rstrip(".").upper() == self.nothing

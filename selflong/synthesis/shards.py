@@ -21,7 +21,10 @@ CHUNKING = {"min_chunk_size": 32_768, "max_chunk_size": 131_072, "norm_level": 0
 def write_config(folder: Path, name: str, examples: list[Example], shards: Shards) -> dict[str, int]:
     """Write one config's splits below `folder`; return rows a split. The last rows are the validation split."""
     num_validation = len(examples) * shards.validation_percent // 100
-    splits = {"train": examples[: len(examples) - num_validation], "validation": examples[len(examples) - num_validation :]}
+    splits = {
+        "train": examples[: len(examples) - num_validation],
+        "validation": examples[len(examples) - num_validation :],
+    }
     for split, rows in splits.items():
         if rows:
             _write_split(folder / name, split, rows, shards.rows_per_shard)

@@ -7,7 +7,6 @@ the order of their indices. The journal lies in `.resume/` of the work folder, s
 import asyncio
 import collections
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from selflong.llm.engine import ChatModel, Engine, Message
 from selflong.llm.journal import GROUP_SECONDS, Journal
 from selflong.recipe import DatasetConfig, Generator, Synthesis
 from selflong.records import Example
-from selflong.sources import is_hub, model_path
+from selflong.sources import model_path
 from selflong.synthesis.corpus import read_documents
 from selflong.synthesis.prompts import VERSION, load_prompts
 from selflong.synthesis.retrieval import Bm25Retriever
 from selflong.synthesis.shards import write_config
-from selflong.synthesis.workflow import Dropped, Workflow
+from selflong.synthesis.workflow import DroppedError, Workflow
+from selflong.tokens import chat_ids, sample_counter, text_counter
 
 # A config gives up when this many samples were tried for each one wanted: the gates then say what is wrong.
 MAX_TRIES_PER_SAMPLE = 8
@@ -44,7 +44,7 @@ def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any
             engine,
             load_prompts(generator.prompts),
             count_text,
-            sample_counter(model_path(synthesis.student, out)),
+            sample_counter(_load_tokenizer(synthesis.student, out)),
         )
         counts = asyncio.run(_make_configs(workflow, synthesis, work))
     facts.update(
@@ -77,8 +77,7 @@ def open_generator(
         local = InProcessModel(Path(model_path(generator.model, out)), generator.threads)
 
         def count_messages(messages: Sequence[Message]) -> int:
-            ids = local.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
-            return len(ids)
+            return len(chat_ids(local.tokenizer, messages, add_generation_prompt=True))
 
         return local, count_messages, text_counter(local.tokenizer)
     from selflong.llm.endpoint import open_endpoint
@@ -90,30 +89,7 @@ def open_generator(
 def _load_tokenizer(reference: str, out: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model_path(reference, out) if not is_hub(reference) else reference)
-
-
-def text_counter(tokenizer: Any) -> Callable[[str], int]:
-    """Count the tokens of a text alone, without special tokens."""
-
-    @lru_cache(maxsize=65_536)
-    def count(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False))
-
-    return count
-
-
-def sample_counter(folder: str) -> Callable[[str, str], int]:
-    """Count the tokens of a chat of one user and one assistant turn, chat template included, by the student."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-
-    def count(prompt: str, completion: str) -> int:
-        chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-        return len(tokenizer.apply_chat_template(chat, return_dict=False))
-
-    return count
+    return AutoTokenizer.from_pretrained(model_path(reference, out))
 
 
 async def _make_configs(workflow: Workflow, synthesis: Synthesis, work: Path) -> dict[str, Any]:
@@ -171,5 +147,5 @@ async def _guarded(workflow: Workflow, name: str, config: DatasetConfig, index: 
     """A sample, or the reason why it was dropped."""
     try:
         return await workflow.sample(name, config, index)
-    except Dropped as reason:
+    except DroppedError as reason:
         return str(reason)

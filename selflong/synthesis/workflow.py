@@ -5,7 +5,7 @@
     reading      every chunk of every document is read for the instruction; "nothing relevant" is an outcome
     response     written from what was read, never from the documents and never from anything planted
 
-A sample is a pure function of (recipe, seed, config, index). One that fails a gate raises `Dropped` with the reason.
+A sample is a pure function of (recipe, seed, config, index). One that fails a gate raises `DroppedError` with the reason.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from selflong.llm.engine import Engine
 from selflong.recipe import DatasetConfig, Synthesis
 from selflong.records import Chunk, Document, Example
 from selflong.synthesis.chunks import chunk
-from selflong.synthesis.prompts import VERSION, Prompts, Unusable
+from selflong.synthesis.prompts import VERSION, Prompts, UnusableError
 from selflong.synthesis.retrieval import Bm25Retriever
 
 
-class Dropped(Exception):
+class DroppedError(Exception):
     """A sample that is not kept; the message is the reason under which it is counted."""
 
 
@@ -50,7 +50,7 @@ class Workflow:
         self._document_tokens: dict[int, int] = {}
 
     async def sample(self, name: str, config: DatasetConfig, index: int) -> Example:
-        """Make sample `index` of config `name`. Raises Dropped."""
+        """Make sample `index` of config `name`. Raises DroppedError."""
         rng = np.random.default_rng([self.synthesis.seed, _stable_number(name), index])
         if config.kind == "long_output":
             return await self._long_output(config, index, rng)
@@ -63,7 +63,7 @@ class Workflow:
         completion = self.prompts.join_responses(list(responses))
         num_tokens = self.count_sample_tokens(prompt, completion)
         if num_tokens > config.target_length:
-            raise Dropped("longer than the target length")
+            raise DroppedError("longer than the target length")
         relevant = {position for position, finding in read if finding}
         return Example(
             index=index,
@@ -84,12 +84,12 @@ class Workflow:
     # -- 1. instruction
 
     async def _write_instructions(self, count: int, rng: np.random.Generator) -> list[str]:
-        """Up to `count` different instructions, each from a random chunk of its own. Raises Dropped if there is none."""
+        """Up to `count` different instructions, each from a random chunk of its own. Raises DroppedError if none."""
         streams = rng.spawn(count)
         written = await asyncio.gather(*map(self._write_instruction, streams))
         different = list(dict.fromkeys(text for text in written if text))
         if not different:
-            raise Dropped("no usable instruction")
+            raise DroppedError("no usable instruction")
         return different
 
     async def _write_instruction(self, rng: np.random.Generator) -> str | None:
@@ -100,7 +100,7 @@ class Workflow:
             reply = await self.engine.ask("instruction", self.prompts.instruction(text), limit)
             try:
                 return self.prompts.parse_instruction(reply.text, text)
-            except Unusable as reason:
+            except UnusableError as reason:
                 self.ignored[str(reason)] += 1
         return None
 
@@ -125,7 +125,7 @@ class Workflow:
         while chosen and self._prompt_tokens(chosen, instruction) > budget:
             chosen.pop()
         if not chosen:
-            raise Dropped("no retrieved document fits the target length")
+            raise DroppedError("no retrieved document fits the target length")
         return [chosen[i] for i in rng.permutation(len(chosen))]
 
     def _response_budget(self, num_questions: int) -> int:
@@ -155,9 +155,9 @@ class Workflow:
             everything += read
             distinct = list(dict.fromkeys(finding for _, finding in read if finding))
             if not distinct:
-                raise Dropped("nothing relevant in any chunk")
+                raise DroppedError("nothing relevant in any chunk")
             if self.synthesis.gates.one_distinct_finding and len(distinct) > 1:
-                raise Dropped("contradicting readings")
+                raise DroppedError("contradicting readings")
             findings.append(distinct)
         return findings, everything
 
@@ -166,7 +166,7 @@ class Workflow:
         reply = await self.engine.ask("reading", self.prompts.reading(question, text), limit)
         try:
             return position, self.prompts.parse_reading(reply.text)
-        except Unusable as reason:
+        except UnusableError as reason:
             self.ignored[str(reason)] += 1
             return position, None
 
@@ -177,11 +177,11 @@ class Workflow:
         limit = self.synthesis.generator.max_response_tokens
         reply = await self.engine.ask("response", self.prompts.response(question, findings), limit)
         if reply.finish_reason == "length":
-            raise Dropped("response cut at its token limit")
+            raise DroppedError("response cut at its token limit")
         try:
             return self.prompts.parse_response(reply.text)
-        except Unusable as reason:
-            raise Dropped(str(reason)) from reason
+        except UnusableError as reason:
+            raise DroppedError(str(reason)) from reason
 
     async def _condense(self, question: str, findings: list[str]) -> list[str]:
         """Read the findings themselves again, chunk by chunk, until they fit one call. Ends: each round must shrink."""
@@ -193,10 +193,10 @@ class Workflow:
             read = await asyncio.gather(*(self._read_chunk(question, 0, piece) for piece in pieces))
             findings = [finding for _, finding in read if finding]
             if not findings:
-                raise Dropped("nothing relevant left after condensing")
+                raise DroppedError("nothing relevant left after condensing")
             last, size = size, self.count_generator_tokens(self.prompts.response(question, findings))
             if size >= last:
-                raise Dropped("findings do not get shorter")
+                raise DroppedError("findings do not get shorter")
         return findings
 
     # -- long output
@@ -211,12 +211,12 @@ class Workflow:
         reply = await self.engine.ask("topic", self.prompts.topic(opening), limit)
         try:
             topic = self.prompts.parse_topic(reply.text)
-        except Unusable as reason:
-            raise Dropped(str(reason)) from reason
+        except UnusableError as reason:
+            raise DroppedError(str(reason)) from reason
         instruction = self.prompts.writing(len(text.split()), topic)
         num_tokens = self.count_sample_tokens(instruction, text)
         if num_tokens > config.target_length:
-            raise Dropped("longer than the target length")
+            raise DroppedError("longer than the target length")
         return Example(
             index, config.kind, instruction, text, instruction, tuple(self.documents[i].id for i in used), (), 1, 1,
             num_tokens, self.synthesis.generator.model, VERSION, self.synthesis.seed,

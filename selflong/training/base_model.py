@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from selflong.recipe import Base, BaseModel, BaseTraining
 from selflong.text_skills import ASK, TITLE, question, several_questions, writing_request
-from selflong.training.short_skills import ANSWER, COPY, TEXT, WRITTEN, Mix, ShortSkills
+from selflong.training.short_skills import ANSWER, COPY, TEXT, WORDING, WRITTEN, Mix, ShortSkills
 
-BINDING = Mix(copy=4, several=10, single=2, ask=0, title=0, write=0, absent=0.0)
-SKILLS = Mix(copy=3, several=6, single=3, ask=2, title=1, write=1, absent=0.4)
+BINDING = Mix(copy=4, several=10, single=2, ask=0, title=0, write=0, absent=0.0, wording=False)
+SKILLS = Mix(copy=3, several=6, single=3, ask=2, title=1, write=1, absent=0.4, wording=True)
 TEXT_WEIGHT = 0.3
 HELPS = [
     "structured initialisation: three heads of the first layer start out attending 1, 2 and 3 tokens back",
@@ -156,18 +156,17 @@ class _Run:
 
 
 def skills_loss(logits: Any, ids: Any, roles: Any) -> tuple[Any, float]:
-    """Sum of mean losses a role (text at 0.3), and the answers' own mean. logits (B, T, V), ids and roles (B, T).
-
-    The wording around an answer counts as text: at full weight it delays the binding jump by hundreds of steps.
-    """
+    """Sum of mean losses a role (text at 0.3), and the answers' own mean. logits (B, T, V), ids and roles (B, T)."""
     import torch.nn.functional as functional
 
     targets, roles = ids[:, 1:], roles[:, 1:]
-    losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), reduction="none").view(roles.shape)
+    losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), reduction="none").view(
+        roles.shape
+    )
 
     def mean(role: int) -> Any:
         chosen = roles == role
         return (losses * chosen).sum() / chosen.sum().clamp(min=1)
 
     answers = mean(ANSWER)
-    return mean(COPY) + answers + mean(WRITTEN) + TEXT_WEIGHT * mean(TEXT), float(answers.detach())
+    return mean(COPY) + answers + mean(WORDING) + mean(WRITTEN) + TEXT_WEIGHT * mean(TEXT), float(answers.detach())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selflong.errors import UserError
+from selflong.tokens import chat_ids
 
 Tokens = NDArray[np.int32]
 NO_LOSS = -100
@@ -38,8 +39,8 @@ class RowCounts:
 
 def encode(tokenizer: Any, row: dict[str, Any]) -> Encoded:
     """Tokenize one dataset row with the chat template. Raises UserError if the template is not prefix-stable."""
-    prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
-    whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=False)
+    prompt = chat_ids(tokenizer, row["prompt"], add_generation_prompt=True)
+    whole = chat_ids(tokenizer, row["prompt"] + row["completion"])
     if whole[: len(prompt)] != prompt:
         raise UserError(
             f"example {row['index']} ({row['kind']})",
@@ -80,7 +81,11 @@ def build_rows(
 
 
 def _fill(
-    first: Encoded, shorts: Iterator[Encoded] | None, longs: Iterator[Encoded] | None, max_length: int, counts: RowCounts
+    first: Encoded,
+    shorts: Iterator[Encoded] | None,
+    longs: Iterator[Encoded] | None,
+    max_length: int,
+    counts: RowCounts,
 ) -> tuple[Tokens, Tokens]:
     """Top up one example to exactly `max_length`: whole short ones while they fit, then a cut long (else short) one."""
     parts, used = [first], len(first.input_ids)

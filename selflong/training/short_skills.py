@@ -1,4 +1,4 @@
-"""Training rows of the demo's short-context model: the short skills that the paper takes for granted in an instruct model.
+"""Training rows of the demo's short-context model: the skills that the paper takes for granted.
 
 Every row has `context_length` tokens: text said twice (copying), questions about facts in a passage (one question, or
 several at once), the refusal "none" where the passage has no such fact, writing a question about a passage, naming its
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selflong.text_skills import ASK, TITLE, FACT_REFUSAL, first_topic, question, several_questions, writing_request
+from selflong.text_skills import ASK, FACT_REFUSAL, TITLE, first_topic, question, several_questions, writing_request
 
-TEXT, COPY, ANSWER, WRITTEN, PAD = range(5)
-"""What a token is trained as: plain text, second saying, value of an answer, something written, nothing."""
+TEXT, COPY, ANSWER, WORDING, WRITTEN, PAD = range(6)
+"""What a token is trained as: plain text, second saying, an answer's value, the words around it, something written, nothing."""
 
-Part = tuple[Sequence[int], int]
+Part = tuple[Sequence[int] | NDArray[np.int64], int]
 Row = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -34,6 +34,8 @@ class Mix:
     write: int
     absent: float
     """Probability that a question asks for a fact that the passage does not hold."""
+    wording: bool
+    """Whether the words around an answer are trained apart from plain text: early on that delays binding."""
 
     @property
     def size(self) -> int:
@@ -62,13 +64,16 @@ class ShortSkills:
     def batch(self, mix: Mix) -> Row:
         """Return token ids and token roles, each (mix.size, T)."""
         rows = [self.copy() for _ in range(mix.copy)]
-        rows += [self.answers(int(self.rng.integers(2, 5)) if mix.absent else 4, mix.absent) for _ in range(mix.several)]
+        rows += [
+            self.answers(int(self.rng.integers(2, 5)) if mix.absent else 4, mix.absent) for _ in range(mix.several)
+        ]
         for _ in range(mix.single):
             rows.append(self.notes(mix.absent) if mix.absent and self.rng.random() < 0.4 else self.single(mix.absent))
         rows += [self.ask() for _ in range(mix.ask)]
         rows += [self.title() for _ in range(mix.title)]
         rows += [self.write() for _ in range(mix.write)]
-        return np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
+        ids, roles = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
+        return ids, roles if mix.wording else np.where(roles == WORDING, TEXT, roles)
 
     # -- pieces
 
@@ -126,11 +131,20 @@ class ShortSkills:
         span = self.text(count) if self.rng.random() < 0.5 else self.rng.choice(self.stream, count)
         middle = self.text(gap - before)
         return self.row(
-            [([self.bos], TEXT), (self.text(before), TEXT), (span, TEXT), (middle, TEXT), (span[:1], TEXT), (span[1:], COPY)]
+            [
+                ([self.bos], TEXT),
+                (self.text(before), TEXT),
+                (span, TEXT),
+                (middle, TEXT),
+                (span[:1], TEXT),
+                (span[1:], COPY),
+            ]
         )
 
-    def asked_facts(self, present: int, asked: int, absent: float) -> tuple[list[tuple[str, str]], list[tuple[str, str | None]]]:
-        """`present` facts for the passage, and the `asked` ones among them, or absent ones with probability `absent`."""
+    def asked_facts(
+        self, present: int, asked: int, absent: float
+    ) -> tuple[list[tuple[str, str]], list[tuple[str, str | None]]]:
+        """`present` facts for the passage, and `asked` of them, or absent ones with probability `absent`."""
         keys = self.keys(present + asked)
         if absent and present and self.rng.random() < 0.4:  # an absent key that shares a word with a present one
             keys[-1] = " ".join([keys[0].split()[0], keys[-1].split()[1]][:: int(self.rng.choice([1, -1]))])
@@ -147,8 +161,8 @@ class ShortSkills:
         parts: list[Part] = []
         for number, (key, value) in enumerate(asked):
             wording, answer = self.fact_parts(key, value)
-            parts += [(self.encode("\n") if number else [], TEXT), (wording, TEXT), (answer, ANSWER)]
-        return [*parts, ([self.eos], TEXT)]
+            parts += [(self.encode("\n") if number else [], WORDING), (wording, WORDING), (answer, ANSWER)]
+        return [*parts, ([self.eos], WORDING)]
 
     def answers(self, asked: int, absent: float) -> Row:
         """Several questions at once about a passage with up to four facts."""

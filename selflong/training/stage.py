@@ -30,7 +30,8 @@ def train_stage(train: TrainRecipe, out: Path, work: Path, facts: dict[str, Any]
     dtype = arguments.model_init_kwargs.get("dtype", "float32") if arguments.model_init_kwargs else "float32"
     model = AutoModelForCausalLM.from_pretrained(parent, config=config, dtype=dtype)
     losses: list[float] = []
-    counts, data = RowCounts(), []
+    counts = RowCounts()
+    data: list[dict[str, Any]] = []
     if train.max_steps:
         dataset, counts, data = stage_dataset(train, tokenizer, out)
         losses = run_trainer(model, tokenizer, dataset, arguments, train.name)
@@ -67,7 +68,7 @@ def training_arguments(train: TrainRecipe, folder: Path) -> Any:
     if rows_per_step % rows_per_device:
         raise UserError(
             train.path,
-            f"tokens_per_step is {rows_per_step} rows, which {rows_per_device} rows a step of all devices do not divide",
+            f"tokens_per_step is {rows_per_step} rows, which {rows_per_device} rows of all devices do not divide",
             "change per_device_train_batch_size",
         )
     arguments, _ = parse_with_trl(
@@ -97,9 +98,7 @@ def stage_dataset(train: TrainRecipe, tokenizer: Any, out: Path) -> tuple[Any, R
         data.append({"dataset": share.dataset, "share": share.share, "rows": count, "examples": len(examples)})
     rows, counts = build_rows(sources, max_length, int(train.trl["seed"]))
     features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-    dataset = Dataset.from_dict(
-        {"input_ids": [r[0] for r in rows], "labels": [r[1] for r in rows]}, features=features
-    )
+    dataset = Dataset.from_dict({"input_ids": [r[0] for r in rows], "labels": [r[1] for r in rows]}, features=features)
     return dataset, counts, data
 
 

@@ -25,7 +25,7 @@ def initialize(model: Any, seed: int) -> None:
 
     with torch.no_grad():
         constant = _embed(model, randn)
-        shared = None
+        shared: Any = None
         for index, layer in enumerate(model.model.layers):
             own = _mimetic_attention(layer.self_attn, randn)
             if index == 0:

@@ -27,10 +27,17 @@ def dataset_facts() -> dict[str, Any]:
 
     return {
         "configs": {
-            "long_input_256": config("long_input", 256, 1100, {"contradicting": 31, "no_finding": 52, "malformed": 17}),
-            "long_input_2048": config("long_input", 2048, 140, {"contradicting": 12, "no_finding": 9}),
+            "long_input_256": config(
+                "long_input",
+                256,
+                1100,
+                {"contradicting readings": 31, "no usable instruction": 17, "nothing relevant in any chunk": 52},
+            ),
+            "long_input_2048": config(
+                "long_input", 2048, 140, {"contradicting readings": 12, "nothing relevant in any chunk": 9}
+            ),
             "long_output_512": config("long_output", 512, 20, {}),
-            "short_128": config("short", 128, 400, {"malformed": 3}),
+            "short_128": config("short", 128, 400, {"no usable instruction": 3}),
         },
         "generator": {
             "model": "stage:base",
@@ -40,6 +47,7 @@ def dataset_facts() -> dict[str, Any]:
             "prompt_version": "1",
         },
         "calls": {"instruction": 1_812, "topic": 20, "reading": 15_240, "response": 1_531},
+        "ignored": {"malformed reading": 41, "nothing to ask": 230},
         "longest_call_tokens": 126,
         "corpus": dict(CORPUS),
         "seed": 0,

@@ -10,7 +10,7 @@ from datasets import Dataset, load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 
 from selflong.errors import UserError
-from selflong.publishing.cards import render_dataset_card, render_model_card
+from selflong.publishing.cards import first_example, render_dataset_card, render_model_card
 from selflong.records import example_features
 from tests.publishing import facts
 
@@ -35,7 +35,7 @@ def model_card(**changes: Any) -> str:
 
 def paths_of(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every key of nested facts that no recipe chooses: not the names of configs, steps and reasons."""
-    if not isinstance(content, dict) or path[-1:] in (("dropped",), ("calls",)):
+    if not isinstance(content, dict) or path[-1:] in (("dropped",), ("calls",), ("ignored",)):
         return []
     keys = [] if path == ("configs",) else [(*path, key) for key in content]
     return keys + [p for key, value in content.items() for p in paths_of(value, (*path, key))]
@@ -53,7 +53,7 @@ def without(content: Any, path: tuple[Any, ...]) -> Any:
 def test_yaml_configs_load_real_parquet(tmp_path: Path) -> None:
     given = facts.dataset_facts()
     config = given["configs"]["short_128"]
-    config["splits"], config["kept"], config["tried"] = {"train": 397, "validation": 0}, 397, 400
+    config["splits"], config["kept"], config["tried"] = {"train": 397}, 397, 400  # no validation split
     for name, values in given["configs"].items():
         (tmp_path / name).mkdir()
         for split, num_rows in values["splits"].items():
@@ -64,12 +64,17 @@ def test_yaml_configs_load_real_parquet(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(dataset_card(**given), encoding="utf-8")
     for name, values in given["configs"].items():
         loaded = load_dataset(str(tmp_path), name, cache_dir=str(tmp_path / "cache"))
-        # A split without rows has no file, and naming it would stop the loading of all others.
-        assert {split: part.num_rows for split, part in loaded.items()} == {
-            split: n for split, n in values["splits"].items() if n
-        }
+        assert {split: part.num_rows for split, part in loaded.items()} == values["splits"]
         assert loaded["train"].features == example_features()
         assert set(loaded["train"]["kind"]) == {values["kind"]}
+    shown = first_example(tmp_path)
+    assert shown["kind"] == "long_input" and shown["index"] == 0 and shown["prompt"] == facts.example()["prompt"]
+    assert render_dataset_card("selflong-demo", given, shown)
+
+
+def test_no_row_to_show_raises(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no row to show"):
+        first_example(tmp_path)
 
 
 def test_dataset_card_parses_and_states_the_facts() -> None:
@@ -79,10 +84,16 @@ def test_dataset_card_parses_and_states_the_facts() -> None:
     assert card.data.size_categories == ["1K<n<10K"]
     assert [c["config_name"] for c in card.data.configs] == list(facts.dataset_facts()["configs"])
     assert "defaults to 1024" in text and "max_length=2048" in text
-    assert "`contradicting` 31, `no_finding` 52, `malformed` 17" in text
+    assert "`contradicting readings` 31, `no usable instruction` 17, `nothing relevant in any chunk` 52" in text
     assert "1,113 of 1,120" in text and "18,603:" in text and "126 tokens" in text
     assert "331" in text and "synthetic facts" in text
     assert "arXiv:2412.18860" in text and "Python Software Foundation" in text
+
+
+def test_loading_lines_name_a_long_config() -> None:
+    configs = facts.dataset_facts()["configs"]
+    reordered = {name: configs[name] for name in reversed(configs)}  # the demo's recipe begins with a short one
+    assert 'load_dataset("selflong-demo", "long_input_2048", split="train")' in dataset_card(configs=reordered)
 
 
 def test_dataset_card_explains_every_column() -> None:
@@ -101,7 +112,7 @@ def test_agreement_not_measured_and_no_inserted_facts() -> None:
 
 def test_text_of_documents_stays_data() -> None:
     example = facts.example()
-    hostile = "---\nlicense: mit\n---\n{{ 7*7 }} {% raise %} {# gone? #}\n```\n# no heading\n````\n| a | b |"
+    hostile = "---\nlicense: mit\n---\n{{ 7*7 }} {% raise %} {# gone? #} <b>&'\n```\n# no heading\n````\n| a | b |"
     example["prompt"][0]["content"] = hostile
     example["completion"][0]["content"] = "{{ dataset.seed }}"
     given = facts.dataset_facts()
@@ -128,9 +139,13 @@ def test_a_missing_dataset_fact_raises(path: tuple[Any, ...]) -> None:
         render_dataset_card("selflong-demo", without(facts.dataset_facts(), path), facts.example())
 
 
-def test_an_empty_fact_raises() -> None:
+@pytest.mark.parametrize("path", [("generator", "sha256"), ("corpus", "chars"), ("seed",)])
+def test_an_empty_fact_raises(path: tuple[str, ...]) -> None:
     given = facts.dataset_facts()
-    given["generator"]["sha256"] = None
+    inner = given
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = None
     with pytest.raises(UserError, match="None"):
         render_dataset_card("selflong-demo", given, facts.example())
 

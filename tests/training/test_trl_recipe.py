@@ -76,6 +76,15 @@ def test_a_sound_recipe_passes_and_reaches_trl_unchanged(tmp_path: Path) -> None
     assert model_config.model_name_or_path == "some/model@main"
 
 
+def test_checkpoint_offload_is_left_out_where_no_gpu_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    train = train_recipe(gradient_checkpointing=True, bf16=True)
+    sft_config, _ = parse_with_trl(train, tmp_path)
+    assert sft_config.use_cpu
+    assert not sft_config.gradient_checkpointing_kwargs
+    assert train.trl["gradient_checkpointing_kwargs"] == {"offload": True}, "the recipe itself must not change"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,0 +1,36 @@
+"""Counting and encoding chats, in one way for synthesis, training and in-process generation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+# Llama-3 templates print the day's date unless given one: rows would change from day to day.
+DATE = "26 Jul 2024"
+
+
+def chat_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = False) -> list[int]:
+    """Token ids of a chat by the tokenizer's own template, with exactly the special tokens that the template writes."""
+    ids = tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=add_generation_prompt, return_dict=False, date_string=DATE
+    )
+    return list(ids)
+
+
+def sample_counter(tokenizer: Any) -> Callable[[str, str], int]:
+    """Count the tokens of a chat of one user and one assistant turn, template included."""
+
+    def count(prompt: str, completion: str) -> int:
+        chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+        return len(chat_ids(tokenizer, chat))
+
+    return count
+
+
+def text_counter(tokenizer: Any) -> Callable[[str], int]:
+    """Count the tokens of a text alone, without special tokens."""
+
+    @lru_cache(maxsize=65_536)
+    def count(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False))
+
+    return count

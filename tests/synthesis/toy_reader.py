@@ -1,0 +1,43 @@
+"""A generator that understands the toy wording by rule, so that the workflow can be tested without training a model.
+
+`wrong` makes it misread every value in the same way: labels must then follow it, not what was inserted.
+"""
+
+import re
+from collections.abc import Sequence
+
+from selflong.llm.engine import Message, Reply
+
+FACT = re.compile(r"The magic number for ([a-z]+ [a-z]+) is (\d{6})\.")
+
+
+class ToyReader:
+    """Implements `ChatModel`."""
+
+    def __init__(self, wrong: bool = False, delay_rounds: int = 0) -> None:
+        self.wrong, self.delay_rounds = wrong, delay_rounds
+        self.identity = f"toy-reader-{wrong}"
+        self.asked: list[str] = []
+
+    async def complete(self, messages: Sequence[Message], max_tokens: int) -> Reply:
+        content = messages[0]["content"]
+        self.asked.append(content)
+        text = self.answer(content)
+        return Reply(text, "stop", len(content.split()), len(text.split()))
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def answer(self, content: str) -> str:
+        facts = dict(FACT.findall(content))
+        if content.endswith("Ask:"):
+            return f"What is the magic number for {min(facts)}?" if facts else "none."
+        if content.endswith("Title:"):
+            return "things."
+        key = re.search(r"Question: What is the magic number for (.*)\?$", content)[1]  # type: ignore[index]
+        value = facts.get(key)
+        if value is None:
+            return f"The magic number for {key} is none."
+        if self.wrong and "\nQuestion" in content and content.count("magic number") == 2 and len(content) > 120:
+            value = f"{(int(value) + 1) % 1_000_000:06d}"
+        return f"The magic number for {key} is {value}."
