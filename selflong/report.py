@@ -105,8 +105,9 @@ def closing_screen(recipe: Recipe, out: Path) -> str:
             "one direct stage at the final length did as well as doubling in our measurements.",
             "",
         ]
+    config = next(iter(recipe.synthesis.configs))
     lines += [
-        f"  dataset       {where}/dataset         load_dataset('{where}/dataset', '{next(iter(recipe.synthesis.configs))}')",
+        f"  dataset       {where}/dataset         load_dataset('{where}/dataset', '{config}')",
         f"  checkpoints   {where}/checkpoints     AutoModelForCausalLM.from_pretrained(…); the last has the model card",
         f"  results       {where}/results.json    plots and tables in {where}/report",
     ]

@@ -194,7 +194,13 @@ def run(
     force: set[str] | None = None,
 ) -> None:
     """Build every stale box in order, or those of the given verbs or names alone, whose inputs must then be there."""
-    boxes = boxes_of(recipe, out)
+    run_boxes(boxes_of(recipe, out), verbs, only, force)
+
+
+def run_boxes(
+    boxes: dict[str, Box], verbs: set[str] | None = None, only: set[str] | None = None, force: set[str] | None = None
+) -> None:
+    """`run`, on boxes."""
     unknown = ((force or set()) | (only or set())) - set(boxes)
     if unknown:
         raise UserError(min(unknown), "is no box of this recipe", f"choose from {', '.join(boxes)}")

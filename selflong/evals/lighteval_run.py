@@ -69,7 +69,7 @@ def _lighteval_model(model: Any, model_name: str, context_length: int, batch_siz
         ),
     )
     lighteval_model._add_special_tokens = adds_special_tokens(lighteval_model.tokenizer)
-    pass
+    lighteval_model.prompt_manager = _Prompts(lighteval_model.tokenizer)
     return lighteval_model
 
 

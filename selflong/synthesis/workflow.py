@@ -5,7 +5,7 @@
     reading      every chunk of every document is read for the instruction; "nothing relevant" is an outcome
     response     written from what was read, never from the documents and never from anything planted
 
-A sample is a pure function of (recipe, seed, config, index). One that fails a gate raises `DroppedError` with the reason.
+A sample is a pure function of (recipe, seed, config, index). One that fails a gate raises `DroppedError`.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from selflong.text_skills import ASK, FACT_REFUSAL, TITLE, first_topic, question, several_questions, writing_request
 
 TEXT, COPY, ANSWER, WORDING, WRITTEN, PAD = range(6)
-"""What a token is trained as: plain text, second saying, an answer's value, the words around it, something written, nothing."""
+"""What a token is trained as: text, second saying, an answer's value, the words around it, written, nothing."""
 
 Part = tuple[Sequence[int] | NDArray[np.int64], int]
 Row = tuple[NDArray[np.int64], NDArray[np.int64]]

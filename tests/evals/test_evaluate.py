@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from selflong import manifest
 from selflong.errors import UserError
 from selflong.evals import evaluate as box
-from selflong.evals.build import build_evals
+from selflong.evals.build import _write_config, build_evals
 from selflong.evals.evaluate import asked_configs, evaluate, model_sha256
+from selflong.evals.prompt import count_tokens, render_prompt
 from selflong.evals.results import build_results
 from selflong.recipe import Evals
+from selflong.records import EvalRow
 
 CONFIGS = ["needle_128", "needle_256", "ruler_niah_single_1_512", "output_length"]
 
@@ -28,8 +31,38 @@ def data(evals: Evals, run_folder: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
+def lopsided_data(data: tuple[Path, Any], tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built folder, and a config whose longest prompt in characters has by far the fewest tokens."""
+    folder = Path(shutil.copytree(data[0], tmp_path_factory.mktemp("lopsided") / "data"))
+    rows = []
+    for number, text in enumerate(["with the other objects " * 40, "q7#Zx!k9" * 45]):
+        num_tokens = count_tokens(tokenizer, render_prompt(tokenizer, text)) + 8
+        rows.append(EvalRow(f"needle-512-0-{number:03d}", text, ("1",), "", 512, 0.0, num_tokens))
+    assert len(rows[0].input) > len(rows[1].input) and rows[0].num_tokens + 100 < rows[1].num_tokens <= 512
+    _write_config(folder / "needle_512", iter(rows), tqdm(disable=True))
+    tasks = json.loads((folder / "tasks.json").read_text())
+    tasks["needle_512"] = {**tasks["needle_256"], "context_length": 512}
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+    readme = (folder / "README.md").read_text()
+    entry = "- config_name: needle_512\n  data_files:\n  - split: test\n    path: needle_512/test-*.parquet\n"
+    (folder / "README.md").write_text(readme.replace("configs:\n", "configs:\n" + entry))
+    return folder
+
+
+@pytest.fixture(scope="module")
 def model(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(shutil.copytree(tiny_model_dir, tmp_path_factory.mktemp("models") / "model"))
+    """The tiny model with a tokenizer that, like Llama's, adds a BOS of its own unless it is told not to."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_model_dir, tmp_path_factory.mktemp("models") / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", tokenizer.bos_token_id)]
+    )
+    tokenizer.save_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder)("a").input_ids[0] == tokenizer.bos_token_id
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +75,10 @@ def recipe(evals: Evals, model: Path) -> Evals:
 
 @pytest.fixture(scope="module")
 def predictions(
-    recipe: Evals, run_folder: Path, data: tuple[Path, Any], model: Path, tmp_path_factory: pytest.TempPathFactory
+    recipe: Evals, run_folder: Path, lopsided_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
     work, facts = tmp_path_factory.mktemp("predictions"), {}
-    evaluate(recipe, run_folder, data[0], work, facts)
+    evaluate(recipe, run_folder, lopsided_data, work, facts)
     return work, facts
 
 
@@ -88,20 +121,20 @@ def test_building_twice_gives_the_same_bytes(
 def test_lighteval_scores_every_row_once(predictions: tuple[Path, Any], data: tuple[Path, Any]) -> None:
     found = records(predictions[0], "base")
     counts = {config: facts["rows"] for config, facts in data[1]["configs"].items()}
-    assert len({record["id"] for record in found}) == len(found) == sum(counts.values())
+    assert len({record["id"] for record in found}) == len(found) == sum(counts.values()) + 2
     assert set(found[0]) == {
         "id", "task", "context_length", "depth_percent", "answers", "prediction", "score", "num_tokens",
     }  # fmt: skip
     assert {record["task"] for record in found} == {"needle", "ruler:niah_single_1", "output_length"}
 
 
-def test_prompts_reach_the_model_uncut(predictions: tuple[Path, Any], data: tuple[Path, Any], tmp_path: Path) -> None:
+def test_prompts_reach_the_model_uncut(predictions: tuple[Path, Any], lopsided_data: Path, tmp_path: Path) -> None:
     """`num_tokens` of a record is measured in lighteval; that of a row was counted when it was built."""
     from datasets import load_dataset
 
     measured = {record["id"]: record["num_tokens"] for record in records(predictions[0], "base")}
-    for config in CONFIGS:
-        for row in load_dataset(str(data[0]), config, split="test", cache_dir=str(tmp_path)):
+    for config in [*CONFIGS, "needle_512"]:
+        for row in load_dataset(str(lopsided_data), config, split="test", cache_dir=str(tmp_path)):
             assert measured[row["id"]] == row["num_tokens"]
 
 
@@ -111,8 +144,6 @@ def test_predictions_are_the_models_own_greedy_continuation(
     import torch
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM
-
-    from selflong.evals.prompt import render_prompt
 
     loaded = AutoModelForCausalLM.from_pretrained(model)
     predicted = {record["id"]: record["prediction"] for record in records(predictions[0], "base")}
@@ -139,14 +170,14 @@ def test_a_model_is_asked_up_to_its_length_and_only_what_it_asks_for(
 
 
 def test_the_model_folder_is_left_as_it_was(predictions: tuple[Path, Any], model: Path, tiny_model_dir: Path) -> None:
-    assert sorted(p.name for p in model.rglob("*")) == sorted(p.name for p in tiny_model_dir.rglob("*"))
+    assert {p.name for p in model.rglob("*")} == {p.name for p in tiny_model_dir.rglob("*")}
     assert sorted(p.name for p in predictions[0].iterdir()) == [".resume", "base.jsonl", "control.jsonl"]
 
 
 def test_a_finished_model_is_skipped_and_changed_weights_are_not(
     recipe: Evals,
     run_folder: Path,
-    data: tuple[Path, Any],
+    lopsided_data: Path,
     model: Path,
     predictions: tuple[Path, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -161,13 +192,13 @@ def test_a_finished_model_is_skipped_and_changed_weights_are_not(
             Path(part["output"]).write_text("", encoding="utf-8")
 
     monkeypatch.setattr(box, "_run_child", note)
-    evaluate(recipe, run_folder, data[0], work, {})
+    evaluate(recipe, run_folder, lopsided_data, work, {})
     assert asked == []
     assert (work / "base.jsonl").read_bytes() == (predictions[0] / "base.jsonl").read_bytes()
 
     part = next((work / ".resume" / "parts").iterdir())
     part.unlink()
-    evaluate(recipe, run_folder, data[0], work, {})
+    evaluate(recipe, run_folder, lopsided_data, work, {})
     assert len(asked) == 1 and len(asked[0]) == 1, "only the lost part is done again"
 
     rope_only = Path(shutil.copytree(model, tmp_path / "rope_only"))
@@ -176,8 +207,8 @@ def test_a_finished_model_is_skipped_and_changed_weights_are_not(
     (rope_only / "config.json").write_text(json.dumps(config))
     assert model_sha256(rope_only) != model_sha256(model), "same weights, other RoPE base: another model"
     changed = dataclasses.replace(recipe.models["base"], model=str(rope_only))
-    evaluate(dataclasses.replace(recipe, models={"base": changed}), run_folder, data[0], work, {})
-    assert asked[1] == CONFIGS
+    evaluate(dataclasses.replace(recipe, models={"base": changed}), run_folder, lopsided_data, work, {})
+    assert sorted(asked[1]) == sorted([*CONFIGS, "needle_512"])
 
 
 def test_a_failing_child_is_a_user_error_with_its_last_words(

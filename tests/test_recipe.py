@@ -1,0 +1,99 @@
+"""Recipes: every mistake stops at load, says where and what to do; the shipped ones load."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from selflong.errors import UserError
+from selflong.recipe import load_recipe
+from selflong.recipe_checks import check_locked
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+Edit = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    shutil.copytree(RECIPES / "demo", tmp_path / "demo")
+    return tmp_path / "demo"
+
+
+def edit(directory: Path, name: str, change: Edit) -> None:
+    path = directory / f"{name}.yaml"
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize("name", ["demo", "smoke", "llama3.2-1b"])
+def test_shipped_recipes_load(name: str) -> None:
+    recipe = load_recipe(RECIPES / name)
+    assert recipe.stages and recipe.evals.models
+
+
+MISTAKES: list[tuple[str, Edit, str]] = [
+    ("synthesis", lambda c: c["retrieval"].update(candidate=3), "candidate is not a key; did you mean candidates?"),
+    ("synthesis", lambda c: c["reading"].update(chunk_tokens="80"), "chunk_tokens: expected int, got '80'"),
+    ("synthesis", lambda c: c["reading"].update(chunk_tokens=120), "leaves no room in generator.context_length 128"),
+    ("synthesis", lambda c: c["reading"].pop("chunk_tokens"), "chunk_tokens is missing"),
+    ("synthesis", lambda c: c["generator"].update(prompts="toi"), "did you mean toy"),
+    ("synthesis", lambda c: c["generator"].update(context_length=256), "make them equal"),
+    ("synthesis", lambda c: c["corpus"].update(source="nowhere"), "is unknown; use python-docs"),
+    ("synthesis", lambda c: c["configs"].clear(), "configs is empty"),
+    ("synthesis", lambda c: c["configs"]["short_128"].update(num_samples=0), "must be positive"),
+    ("train_2_512", lambda c: c.update(learning_rat=1), "learning_rat is not a key; did you mean learning_rate?"),
+    ("train_2_512", lambda c: c["selflong"].update(rope_thet=1), "did you mean rope_theta?"),
+    ("train_2_512", lambda c: c["selflong"].update(context_length=128), "max_length 512 exceeds context_length 128"),
+    ("train_2_512", lambda c: c["selflong"].update(rope_theta=20_000), "a stage never lowers the RoPE base"),
+    ("train_1_256", lambda c: c["selflong"].update(rope_theta=5_000), "is below the base's; never lower it"),
+    ("train_3_1024", lambda c: (c.update(max_length=256), c["selflong"].update(context_length=256)), "never shrinks"),
+    ("train_2_512", lambda c: c.pop("selflong"), "has no `selflong:` mapping"),
+    ("train_2_512", lambda c: c.update(model_name_or_path="stage:train_9"), "which is no file here"),
+    ("train_2_512", lambda c: c["selflong"]["data"][0].update(dataset="dataset:long_input_2048"), "over max_length 512"),
+    ("train_2_512", lambda c: c["selflong"]["data"][0].update(dataset="dataset:none"), "is no config of synthesis.yaml"),
+    ("train_2_512", lambda c: c["selflong"]["data"][0].update(share=0.9), "make them sum to 1"),
+    ("train_2_512", lambda c: c["selflong"].update(tokens_per_step=1_000), "is not a multiple of max_length 512"),
+    ("evals", lambda c: c["needle"].update(sentence="no key"), r"sentence lacks \{key\} or \{value\}"),
+    ("evals", lambda c: c["models"]["base"].update(model="stage:bse"), "models.base.model names stage:bse"),
+    ("evals", lambda c: c["needle"].update(context_lengths=[512, 256]), "do not grow"),
+    ("base", lambda c: c["model"].update(hidden=1), "did you mean hidden_size?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change", "message"), MISTAKES, ids=[f"{m[0]}-{m[2][:40]}" for m in MISTAKES])
+def test_mistakes_stop_at_load_with_where_and_remedy(demo: Path, name: str, change: Edit, message: str) -> None:
+    edit(demo, name, change)
+    with pytest.raises(UserError, match=message) as error:
+        load_recipe(demo)
+    assert f"{name}.yaml" in str(error.value)
+
+
+def test_missing_broken_and_foreign_files(demo: Path) -> None:
+    (demo / "evals.yaml").rename(demo / "eval.yaml")
+    with pytest.raises(UserError, match="eval.yaml: is not a recipe file"):
+        load_recipe(demo)
+    (demo / "eval.yaml").unlink()
+    with pytest.raises(UserError, match="evals.yaml: no such file"):
+        load_recipe(demo)
+    (demo / "evals.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="mend the YAML"):
+        load_recipe(demo)
+    with pytest.raises(UserError, match="no such recipe directory"):
+        load_recipe(demo / "absent")
+
+
+def test_seed_replaces_training_seeds_and_leaves_evaluation_alone(demo: Path) -> None:
+    before, after = load_recipe(demo), load_recipe(demo, seed=7)
+    assert after.base and after.base.seed == after.synthesis.seed == 7
+    assert all(train.trl["seed"] == 7 for train in {**after.stages, **after.controls}.values())
+    assert after.evals == before.evals
+
+
+def test_locked_refuses_unpinned_hub_references(demo: Path) -> None:
+    check_locked(load_recipe(demo))
+    with pytest.raises(UserError, match="is not pinned to a commit"):
+        check_locked(load_recipe(RECIPES / "llama3.2-1b"))
