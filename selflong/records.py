@@ -24,13 +24,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Example:
-    """One training sample: instruction + raw documents → response (paper, section 3.1)."""
+    """One training sample: raw documents + instruction → response (paper, section 3.1).
+
+    Where several instructions are asked about the same documents, the earlier ones and their responses are turns of
+    `prompt`, and `completion` answers the last.
+    """
 
     index: int
     kind: str
-    prompt: str
+    prompt: tuple[dict[str, str], ...]
     completion: str
-    instruction: str
+    instructions: tuple[str, ...]
     document_ids: tuple[str, ...]
     relevant_depths_percent: tuple[float, ...]
     num_chunks: int
@@ -63,7 +67,7 @@ def example_features() -> Any:
         {
             "index": Value("int64"),
             "kind": Value("string"),
-            "instruction": Value("string"),
+            "instructions": List(Value("string")),
             "completion": List(turn),
             "document_ids": List(Value("string")),
             "relevant_depths_percent": List(Value("float64")),

@@ -7,17 +7,22 @@ import re
 
 ASK = "Ask:"
 TITLE = "Title:"
-FACT_REFUSAL = " none."
+NOTHING = "none"
+
+
+def fact(key: str, value: str) -> str:
+    """A fact, as it stands in documents and in notes."""
+    return f"The magic number for {key} is {value}."
 
 
 def question(key: str) -> str:
     """A question about one fact."""
-    return f"Question: What is the magic number for {key}?"
+    return f"What is the magic number for {key}?"
 
 
-def several_questions(keys: list[str]) -> str:
-    """One question that asks for several facts at once."""
-    return f"Question: What are the magic numbers for {', '.join(keys)}?"
+def answer(key: str, value: str | None) -> str:
+    """The reply to `question`; `None` is the refusal."""
+    return f"{key} is {value or NOTHING}."
 
 
 def writing_request(words: int, topic: str) -> str:

@@ -16,14 +16,9 @@ def chat_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generati
     return list(ids)
 
 
-def sample_counter(tokenizer: Any) -> Callable[[str, str], int]:
-    """Count the tokens of a chat of one user and one assistant turn, template included."""
-
-    def count(prompt: str, completion: str) -> int:
-        chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-        return len(chat_ids(tokenizer, chat))
-
-    return count
+def chat_counter(tokenizer: Any) -> Callable[[Sequence[Mapping[str, str]]], int]:
+    """Count the tokens of a whole chat, template included."""
+    return lambda messages: len(chat_ids(tokenizer, messages))
 
 
 def text_counter(tokenizer: Any) -> Callable[[str], int]:

@@ -14,7 +14,13 @@ SIBLINGS = {"synthesis", "training", "evals", "publishing"}
 ALL_BOXES = {"run", "report", "cli", "__main__"}
 HEAVY = {"torch", "trl", "transformers", "lighteval", "matplotlib", "datasets", "bm25s", "peft", "accelerate"}
 # Modules that are themselves imported lazily, and subclass a heavy library's class.
-HEAVY_ALLOWED = {"training/progress.py", "evals/metrics.py", "evals/tasks.py", "evals/child.py", "evals/lighteval_run.py"}
+HEAVY_ALLOWED = {
+    "training/progress.py",
+    "evals/metrics.py",
+    "evals/tasks.py",
+    "evals/child.py",
+    "evals/lighteval_run.py",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -60,7 +66,12 @@ def test_the_inserted_facts_are_read_by_the_agreement_alone() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; sys.argv = ['selflong', '--help']\ntry:\n import selflong.cli as c; c.main()\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
+    code = (
+        "import sys; sys.argv = ['selflong', '--help']\n"
+        "import selflong.cli as c\n"
+        "try: c.main()\n"
+        "except SystemExit: print(sorted(sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, check=True)
     loaded = set(ast.literal_eval(done.stderr.strip().splitlines()[-1]))
     assert "usage: selflong" in done.stdout

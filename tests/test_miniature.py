@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
+from selflong.tokens import chat_ids
 from tests.chat_server import ChatServer, Fault, Message
 from tests.conftest import training_texts
+from tests.tiny_llama import write_tiny_llama
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "llama3.2-1b"
 SCALE = 512
@@ -63,17 +65,6 @@ CHANGED: dict[str, Any] = {
     "output_length.samples_per_length": 1,
     "output_length.max_new_tokens": 16,
 }
-
-# Our own words in the layout of Llama 3's template; like it, this one prints the day's date unless given one.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}"
-    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-    "{{ '<|start_header_id|>system<|end_header_id|>\n\nToday: ' + date_string + '<|eot_id|>' }}"
-    "{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] + '<|eot_id|>' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True)
@@ -144,69 +135,6 @@ def write_miniature(folder: Path, base: Path, texts: Path) -> None:
         (folder / path.name).write_text(text, encoding="utf-8")
 
 
-def write_base(folder: Path) -> None:
-    """A random Llama with llama3 RoPE, bf16 weights and the legacy config.json of Llama 3.2's repository."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = train_tokenizer()
-    rope = {
-        "rope_type": "llama3",
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192 // SCALE,
-    }
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        max_position_embeddings=131_072 // SCALE,
-        rope_parameters={**rope, "rope_theta": 500_000.0},
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    saved.pop("rope_parameters")
-    saved |= {"rope_theta": 500_000.0, "rope_scaling": rope}
-    (folder / "config.json").write_text(json.dumps(saved), encoding="utf-8")
-
-
-def train_tokenizer() -> Any:
-    """Byte-level BPE with Llama 3's special tokens; like there, no token joins a line break with what follows it."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    line_breaks = pre_tokenizers.Split(Regex(r"\s*[\r\n]+"), behavior="isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([line_breaks, byte_level])
-    backend.decoder = decoders.ByteLevel()
-    headers = ["<|start_header_id|>", "<|end_header_id|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=2000,
-        special_tokens=["<|begin_of_text|>", "<|eot_id|>", *headers],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(training_texts(), trainer)
-    # Like Llama 3's own, it names no padding token.
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<|begin_of_text|>",
-        eos_token="<|eot_id|>",
-        additional_special_tokens=headers,
-        chat_template=CHAT_TEMPLATE,
-    )
-
-
 def start(recipe: Path, out: Path, server: ChatServer) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "selflong.cli", "run", str(recipe), "--out", str(out)],
@@ -223,7 +151,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Miniature]:
     texts.mkdir()
     for number, text in enumerate(training_texts()):
         (texts / f"{number:03d}.txt").write_text(text, encoding="utf-8")
-    write_base(base)
+    write_tiny_llama(base, SCALE)
     write_miniature(recipe, base, texts)
     slow = Fault(delay_seconds=0.1)
     models = {"data": [{"id": "meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 1024}]}
@@ -277,10 +205,7 @@ def test_every_dataset_config_loads_and_keeps_its_target_length(miniature: Minia
     for name, config in synthesis["configs"].items():
         rows = load_dataset(str(miniature.out / "dataset"), name, cache_dir=str(tmp_path))
         assert sum(map(len, rows.values())) == config["num_samples"]
-        lengths = [
-            len(tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=False))
-            for row in rows["train"]
-        ]
+        lengths = [len(chat_ids(tokenizer, row["prompt"] + row["completion"])) for row in rows["train"]]
         assert max(lengths) <= config["target_length"]
         if config["kind"] == "long_input":
             # Filled, but for the response budget of up to three questions and a last document that did not fit.
@@ -327,5 +252,6 @@ def test_results_hold_every_model_and_task(miniature: Miniature) -> None:
     lengths = {m: {r["context_length"] for r in rows if (r["model"], r["task"]) == (m, "needle")} for m in STAGES}
     assert {m: max(found) for m, found in lengths.items()} == {m: length for m, (_, length) in STAGES.items()}
     assert {r["context_length"] for r in rows if r["model"] == "base" and r["task"] == "needle"} == {128, 256}
-    assert {"needle", "ruler:niah_single_1", "ruler:vt", "output_length"} <= {r["task"] for r in rows}
+    tasks = {"needle", "ruler:niah_single_1", "ruler:vt", "output_length:8", "output_length:16"}
+    assert {(r["model"], r["task"]) for r in rows} >= {("train_3_1m", task) for task in tasks}
     assert all(0 <= row["score"] <= 1 and row["num_samples"] >= 1 for row in rows)

@@ -50,11 +50,14 @@ MISTAKES: list[tuple[str, Edit, str]] = [
     ("train_2_512", lambda c: c["selflong"].update(context_length=128), "max_length 512 exceeds context_length 128"),
     ("train_2_512", lambda c: c["selflong"].update(rope_theta=20_000), "a stage never lowers the RoPE base"),
     ("train_1_256", lambda c: c["selflong"].update(rope_theta=5_000), "is below the base's; never lower it"),
-    ("train_3_1024", lambda c: (c.update(max_length=256), c["selflong"].update(context_length=256)), "never shrinks"),
+    ("train_3_1024", lambda c: (c.update(max_length=256), c["selflong"].update(context_length=256)),
+     "never shrinks"),
     ("train_2_512", lambda c: c.pop("selflong"), "has no `selflong:` mapping"),
     ("train_2_512", lambda c: c.update(model_name_or_path="stage:train_9"), "which is no file here"),
-    ("train_2_512", lambda c: c["selflong"]["data"][0].update(dataset="dataset:long_input_2048"), "over max_length 512"),
-    ("train_2_512", lambda c: c["selflong"]["data"][0].update(dataset="dataset:none"), "is no config of synthesis.yaml"),
+    ("train_2_512", lambda c: c["selflong"]["data"][0].update(dataset="dataset:long_input_2048"),
+     "over max_length 512"),
+    ("train_2_512", lambda c: c["selflong"]["data"][0].update(dataset="dataset:none"),
+     "is no config of synthesis.yaml"),
     ("train_2_512", lambda c: c["selflong"]["data"][0].update(share=0.9), "make them sum to 1"),
     ("train_2_512", lambda c: c["selflong"].update(tokens_per_step=1_000), "is not a multiple of max_length 512"),
     ("evals", lambda c: c["needle"].update(sentence="no key"), r"sentence lacks \{key\} or \{value\}"),
@@ -74,10 +77,10 @@ def test_mistakes_stop_at_load_with_where_and_remedy(demo: Path, name: str, chan
 
 def test_missing_broken_and_foreign_files(demo: Path) -> None:
     (demo / "evals.yaml").rename(demo / "eval.yaml")
-    with pytest.raises(UserError, match="eval.yaml: is not a recipe file"):
+    with pytest.raises(UserError, match=r"eval\.yaml: is not a recipe file"):
         load_recipe(demo)
     (demo / "eval.yaml").unlink()
-    with pytest.raises(UserError, match="evals.yaml: no such file"):
+    with pytest.raises(UserError, match=r"evals\.yaml: no such file"):
         load_recipe(demo)
     (demo / "evals.yaml").write_text("a: [")
     with pytest.raises(UserError, match="mend the YAML"):

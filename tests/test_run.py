@@ -1,4 +1,4 @@
-"""The run: what makes a box stale, what does not, and what is refused. Boxes are the recipe's own with stand-in products."""
+"""The run: what makes a box stale, what does not, what is refused. Boxes are a recipe's own with stand-in products."""
 
 import dataclasses
 import shutil
@@ -101,9 +101,7 @@ def test_deleting_the_inserted_facts_makes_nothing_stale(recipe_dir: Path, tmp_p
     assert stale_boxes(with_facts) == {}
 
 
-def test_changed_code_makes_its_box_stale(
-    recipe_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_code_makes_its_box_stale(recipe_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_boxes(boxes(recipe_dir, tmp_path / "out"))
     monkeypatch.setitem(run_module.SCHEMA, "build-evals", 99)
     assert set(stale_boxes(boxes(recipe_dir, tmp_path / "out"))) == {"build-evals", *END}
@@ -124,6 +122,6 @@ def test_force_builds_one_box_and_equal_bytes_leave_the_rest(recipe_dir: Path, t
 
 
 def test_a_stage_that_starts_from_itself_is_refused(recipe_dir: Path, tmp_path: Path) -> None:
-    edit(recipe_dir, "train_1_256", lambda c: (c.update(model_name_or_path="stage:train_1_256")))
+    edit(recipe_dir, "train_1_256", lambda c: c.update(model_name_or_path="stage:train_1_256"))
     with pytest.raises(UserError, match="break the circle"):
         boxes_of(load_recipe(recipe_dir), tmp_path)

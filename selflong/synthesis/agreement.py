@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from selflong.synthesis.corpus import FACTS_FILE
 
-ASKED_KEYS = re.compile(r"magic numbers? for (.*)\?")
-ANSWERED = re.compile(r"The magic number for ([a-z]+ [a-z]+) is (\d{6})\.")
+ANSWERED = re.compile(r"([a-z]+ [a-z]+) is (\d{6})\.")
 
 
 def measure_agreement(corpus: Path, dataset: Path) -> dict[str, int] | None:
@@ -25,11 +24,15 @@ def measure_agreement(corpus: Path, dataset: Path) -> dict[str, int] | None:
     truth = {fact["key"]: fact["value"] for fact in inserted}
     compared = right = 0
     for shard in sorted(dataset.rglob("*.parquet")):
-        for row in pq.read_table(shard, columns=["kind", "instruction", "completion"]).to_pylist():
+        for row in pq.read_table(shard, columns=["kind", "prompt", "completion"]).to_pylist():
             if row["kind"] == "long_output":
                 continue
-            asked = ASKED_KEYS.search(row["instruction"])
-            answers = dict(ANSWERED.findall(row["completion"][0]["content"]))
+            turns = [turn["content"] for turn in [*row["prompt"], *row["completion"]]]
             compared += 1
-            right += bool(asked) and answers == {key: truth.get(key) for key in asked[1].split(", ")}  # type: ignore[index]
+            right += all(_is_right(asked, said, truth) for asked, said in zip(turns[::2], turns[1::2], strict=True))
     return {"compared": compared, "right": right}
+
+
+def _is_right(asked: str, said: str, truth: dict[str, str]) -> bool:
+    match = ANSWERED.fullmatch(said)
+    return bool(match) and asked.endswith(f"number for {match[1]}?") and truth.get(match[1]) == match[2]  # type: ignore[index]

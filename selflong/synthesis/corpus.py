@@ -23,13 +23,13 @@ from selflong.errors import UserError
 from selflong.recipe import Corpus
 from selflong.records import Document
 from selflong.synthesis.python_docs import iter_python_docs
+from selflong.text_skills import fact
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("source", pa.string()), ("license", pa.string()), ("text", pa.large_string())]
 )
 FACTS_FILE = "inserted_facts.jsonl"
-SKIPPED_WORDS = 200
-FACT = "The magic number for {key} is {value}."
+SKIPPED_WORDS = 400
 
 
 def build_corpus(corpus: Corpus, seed: int, work: Path, facts: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ def build_corpus(corpus: Corpus, seed: int, work: Path, facts: dict[str, Any]) -
     num_facts = 0
     if corpus.facts:
         train, inserted = insert_facts(train, names["train"], corpus.facts.share_percent, rng)
-        lines = (json.dumps(dict(zip(("document_id", "key", "value"), fact, strict=True))) for fact in inserted)
+        lines = (json.dumps(dict(zip(("document_id", "key", "value"), row, strict=True))) for row in inserted)
         (work / FACTS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
         num_facts = len(inserted)
     write_documents(work / "documents.parquet", train)
@@ -189,7 +189,7 @@ def insert_facts(
         if gets_fact:
             key, value = " ".join(pairs[next(keys)]), f"{rng.integers(0, 1_000_000):06d}"
             lines = document.text.split("\n")
-            lines.insert(int(rng.integers(0, len(lines) + 1)), FACT.format(key=key, value=value))
+            lines.insert(int(rng.integers(0, len(lines) + 1)), fact(key, value))
             document = Document(document.id, "\n".join(lines), document.source, document.license)
             inserted.append((document.id, key, value))
         result.append(document)

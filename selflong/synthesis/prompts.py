@@ -7,7 +7,7 @@
 import re
 from typing import Protocol
 
-from selflong.text_skills import ASK, TITLE, writing_request
+from selflong.text_skills import ASK, NOTHING, TITLE, fact, writing_request
 
 VERSION = "1"
 
@@ -27,15 +27,11 @@ class Prompts(Protocol):
         """Return the instruction. Raises UnusableError if there was nothing to ask or the form is wrong."""
         ...
 
-    def join_instructions(self, instructions: list[str]) -> str:
-        """Make one instruction of several."""
-        ...
-
     def reading(self, instruction: str, chunk: str) -> str:
         """Ask what a chunk says about the instruction."""
         ...
 
-    def parse_reading(self, reply: str) -> str | None:
+    def parse_reading(self, reply: str, instruction: str) -> str | None:
         """Return the finding, or None for "nothing relevant". Raises UnusableError if it is neither."""
         ...
 
@@ -43,12 +39,8 @@ class Prompts(Protocol):
         """Ask for the response from the findings."""
         ...
 
-    def parse_response(self, reply: str) -> str:
+    def parse_response(self, reply: str, instruction: str) -> str:
         """Return the response. Raises UnusableError if it is empty or says that it knows nothing."""
-        ...
-
-    def join_responses(self, responses: list[str]) -> str:
-        """Make one response of several."""
         ...
 
     def topic(self, chunk: str) -> str:
@@ -72,48 +64,45 @@ class ToyPrompts:
     """The demo's wording: facts, questions about them, and "none"."""
 
     _question = re.compile(r"What is the magic number for ([a-z]+ [a-z]+)\?")
-    _fact = re.compile(r"The magic number for ([a-z]+ [a-z]+) is (\d{6})\.")
-    _refusal = re.compile(r"The magic number for .* is none\.")
+    _answer = re.compile(r"([a-z]+ [a-z]+) is (\d{6}|none)\.")
 
     def instruction(self, chunk: str) -> str:
         return f"{chunk}\n{ASK}"
 
     def parse_instruction(self, reply: str, chunk: str) -> str:
-        if reply.strip() == "none.":
+        if reply.strip() == f"{NOTHING}.":
             raise UnusableError("nothing to ask")
         match = self._question.fullmatch(reply.strip())
         if not match:
             raise UnusableError("malformed instruction")
         if f"number for {match[1]} is" not in chunk:
             raise UnusableError("instruction asks for what its chunk does not say")
-        return f"Question: {match[0]}"
-
-    def join_instructions(self, instructions: list[str]) -> str:
-        if len(instructions) == 1:
-            return instructions[0]
-        keys = [self._question.search(text)[1] for text in instructions]  # type: ignore[index]
-        return f"Question: What are the magic numbers for {', '.join(keys)}?"
+        return match[0]
 
     def reading(self, instruction: str, chunk: str) -> str:
         return f"{chunk}\n{instruction}"
 
-    def parse_reading(self, reply: str) -> str | None:
-        if self._refusal.fullmatch(reply.strip()):
-            return None
-        if not self._fact.fullmatch(reply.strip()):
-            raise UnusableError("malformed reading")
-        return reply.strip()
+    def parse_reading(self, reply: str, instruction: str) -> str | None:
+        key, value = self._answered(reply, instruction, "reading")
+        return None if value == NOTHING else fact(key, value)
 
     def response(self, instruction: str, findings: list[str]) -> str:
-        return "\n".join(findings) + f"\n{instruction}"
+        return "\n".join([*findings, instruction])
 
-    def parse_response(self, reply: str) -> str:
-        if not self._fact.fullmatch(reply.strip()):
+    def parse_response(self, reply: str, instruction: str) -> str:
+        _, value = self._answered(reply, instruction, "response")
+        if value == NOTHING:
             raise UnusableError("no answer in the response")
         return reply.strip()
 
-    def join_responses(self, responses: list[str]) -> str:
-        return "\n".join(responses)
+    def _answered(self, reply: str, instruction: str, step: str) -> tuple[str, str]:
+        """Key and value of a reply, which must restate the key that was asked for."""
+        match = self._answer.fullmatch(reply.strip())
+        if not match:
+            raise UnusableError(f"malformed {step}")
+        if f"number for {match[1]}?" not in instruction:
+            raise UnusableError(f"{step} about something not asked for")
+        return match[1], match[2]
 
     def topic(self, chunk: str) -> str:
         return f"{chunk}\n{TITLE}"
@@ -155,11 +144,6 @@ class InstructPrompts:
             raise UnusableError("malformed instruction")
         return text
 
-    def join_instructions(self, instructions: list[str]) -> str:
-        if len(instructions) == 1:
-            return instructions[0]
-        return "\n".join(f"{number}. {text}" for number, text in enumerate(instructions, 1))
-
     def reading(self, instruction: str, chunk: str) -> str:
         return (
             f"Task:\n{instruction}\n\nPart of one document:\n<document>\n{chunk}\n</document>\n\n"
@@ -168,7 +152,7 @@ class InstructPrompts:
             f"helps, reply {self.nothing}."
         )
 
-    def parse_reading(self, reply: str) -> str | None:
+    def parse_reading(self, reply: str, instruction: str) -> str | None:
         text = reply.strip()
         if not text:
             raise UnusableError("empty reading")
@@ -182,14 +166,11 @@ class InstructPrompts:
             f"notes. If they do not suffice to say anything useful, reply {self.nothing}."
         )
 
-    def parse_response(self, reply: str) -> str:
+    def parse_response(self, reply: str, instruction: str) -> str:
         text = reply.strip()
         if not text or self._says_nothing(text):
             raise UnusableError("no answer in the response")
         return text
-
-    def join_responses(self, responses: list[str]) -> str:
-        return "\n".join(f"{number}. {text}" for number, text in enumerate(responses, 1))
 
     def topic(self, chunk: str) -> str:
         return (

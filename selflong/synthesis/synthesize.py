@@ -23,7 +23,7 @@ from selflong.synthesis.prompts import VERSION, load_prompts
 from selflong.synthesis.retrieval import Bm25Retriever
 from selflong.synthesis.shards import write_config
 from selflong.synthesis.workflow import DroppedError, Workflow
-from selflong.tokens import chat_ids, sample_counter, text_counter
+from selflong.tokens import chat_counter, chat_ids, text_counter
 
 # A config gives up when this many samples were tried for each one wanted: the gates then say what is wrong.
 MAX_TRIES_PER_SAMPLE = 8
@@ -44,7 +44,7 @@ def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any
             engine,
             load_prompts(generator.prompts),
             count_text,
-            sample_counter(_load_tokenizer(synthesis.student, out)),
+            chat_counter(_load_tokenizer(synthesis.student, out)),
         )
         counts = asyncio.run(_make_configs(workflow, synthesis, work))
     facts.update(

@@ -1,6 +1,6 @@
 """One training sample, as in Figure 1 of the paper: instruction → documents → reading → response.
 
-    instruction  the generator writes it from a random chunk (several questions: from a random chunk each)
+    instruction  the generator writes it from a random chunk (or several, each from a chunk of its own)
     documents    retrieved for it, until the target length is full; shuffled
     reading      every chunk of every document is read for the instruction; "nothing relevant" is an outcome
     response     written from what was read, never from the documents and never from anything planted
@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from selflong.llm.engine import Engine
+from selflong.llm.engine import Engine, Message
 from selflong.recipe import DatasetConfig, Synthesis
 from selflong.records import Chunk, Document, Example
 from selflong.synthesis.chunks import chunk
 from selflong.synthesis.prompts import VERSION, Prompts, UnusableError
 from selflong.synthesis.retrieval import Bm25Retriever
+
+# Room below this is left to the training rows' short examples: no document of any corpus is shorter.
+SHORTEST_DOCUMENT_TOKENS = 16
 
 
 class DroppedError(Exception):
@@ -39,12 +42,12 @@ class Workflow:
         engine: Engine,
         prompts: Prompts,
         count_generator_tokens: Callable[[str], int],
-        count_sample_tokens: Callable[[str, str], int],
+        count_chat_tokens: Callable[[Sequence[Message]], int],
     ) -> None:
-        """`count_generator_tokens` counts a text, `count_sample_tokens` a chat of (user, assistant) by the student."""
+        """`count_generator_tokens` counts a text, `count_chat_tokens` a chat by the student."""
         self.synthesis, self.documents, self.retriever, self.engine = synthesis, documents, retriever, engine
         self.prompts, self.count_generator_tokens = prompts, count_generator_tokens
-        self.count_sample_tokens = count_sample_tokens
+        self.count_chat_tokens = count_chat_tokens
         self.ignored: collections.Counter[str] = collections.Counter()
         self._chunks: dict[int, list[Chunk]] = {}
         self._document_tokens: dict[int, int] = {}
@@ -54,25 +57,25 @@ class Workflow:
         rng = np.random.default_rng([self.synthesis.seed, _stable_number(name), index])
         if config.kind == "long_output":
             return await self._long_output(config, index, rng)
-        questions = await self._write_instructions(int(rng.choice(config.num_questions)), rng)
-        instruction = self.prompts.join_instructions(questions)
-        chosen = self._retrieve(questions, instruction, config.target_length, rng)
-        findings, read = await self._read(questions, chosen)
-        responses = await asyncio.gather(*map(self._respond, questions, findings))
-        prompt = self.prompts.user_turn([self.documents[i].text for i in chosen], instruction)
-        completion = self.prompts.join_responses(list(responses))
-        num_tokens = self.count_sample_tokens(prompt, completion)
+        written = await self._write_instructions(int(rng.choice(config.num_questions)), rng)
+        instructions = [text for text, _ in written]
+        # A short sample is about the document it was asked from; a long one about what retrieval finds.
+        sources = [source for _, source in written] if config.kind == "short" else []
+        chosen = self._retrieve(instructions, sources, config.target_length, rng)
+        findings, read = await self._read(instructions, chosen)
+        responses = await asyncio.gather(*map(self._respond, instructions, findings))
+        prompt = self._turns(chosen, instructions, responses)
+        num_tokens = self.count_chat_tokens([*prompt, _turn("assistant", responses[-1])])
         if num_tokens > config.target_length:
             raise DroppedError("longer than the target length")
-        relevant = {position for position, finding in read if finding}
         return Example(
             index=index,
             kind=config.kind,
-            prompt=prompt,
-            completion=completion,
-            instruction=instruction,
+            prompt=tuple(prompt),
+            completion=responses[-1],
+            instructions=tuple(instructions),
             document_ids=tuple(self.documents[i].id for i in chosen),
-            relevant_depths_percent=self._depths(chosen, relevant),
+            relevant_depths_percent=self._depths(chosen, {position for position, finding in read if finding}),
             num_chunks=sum(len(self._chunks_of(i)) for i in chosen),
             num_relevant_chunks=sum(1 for _, finding in read if finding),
             num_tokens=num_tokens,
@@ -81,59 +84,69 @@ class Workflow:
             seed=self.synthesis.seed,
         )
 
+    def _turns(self, chosen: list[int], instructions: Sequence[str], responses: Sequence[str]) -> list[Message]:
+        """Documents and the first instruction, then each response but the last and the instruction after it."""
+        documents = [self.documents[i].text for i in chosen]
+        turns = [_turn("user", self.prompts.user_turn(documents, instructions[0]))]
+        for response, instruction in zip(responses, instructions[1:], strict=False):
+            turns += [_turn("assistant", response), _turn("user", instruction)]
+        return turns
+
     # -- 1. instruction
 
-    async def _write_instructions(self, count: int, rng: np.random.Generator) -> list[str]:
-        """Up to `count` different instructions, each from a random chunk of its own. Raises DroppedError if none."""
-        streams = rng.spawn(count)
-        written = await asyncio.gather(*map(self._write_instruction, streams))
-        different = list(dict.fromkeys(text for text in written if text))
+    async def _write_instructions(self, count: int, rng: np.random.Generator) -> list[tuple[str, int]]:
+        """Up to `count` different instructions, each from a random chunk of its own, and its document.
+
+        Raises DroppedError if there is none.
+        """
+        written = await asyncio.gather(*map(self._write_instruction, rng.spawn(count)))
+        different = dict(pair for pair in written if pair)
         if not different:
             raise DroppedError("no usable instruction")
-        return different
+        return list(different.items())
 
-    async def _write_instruction(self, rng: np.random.Generator) -> str | None:
+    async def _write_instruction(self, rng: np.random.Generator) -> tuple[str, int] | None:
         for _ in range(self.synthesis.gates.max_instruction_attempts):
-            chunks = self._chunks_of(int(rng.integers(len(self.documents))))
+            source = int(rng.integers(len(self.documents)))
+            chunks = self._chunks_of(source)
             text = chunks[int(rng.integers(len(chunks)))].text
             limit = self.synthesis.generator.max_instruction_tokens
             reply = await self.engine.ask("instruction", self.prompts.instruction(text), limit)
             try:
-                return self.prompts.parse_instruction(reply.text, text)
+                return self.prompts.parse_instruction(reply.text, text), source
             except UnusableError as reason:
                 self.ignored[str(reason)] += 1
         return None
 
     # -- 2. documents
 
-    def _retrieve(self, questions: list[str], instruction: str, target: int, rng: np.random.Generator) -> list[int]:
-        """Positions of the retrieved documents that fill `target` tokens, response budget included, shuffled."""
-        ranked = [self.retriever.retrieve(question, self.synthesis.retrieval.candidates) for question in questions]
-        longest = max(map(len, ranked))
-        candidates = [r[rank] for rank in range(longest) for r in ranked if rank < len(r)]
-        budget = target - self._response_budget(len(questions))
-        used = self.count_sample_tokens(self.prompts.user_turn([], instruction), "")
+    def _retrieve(
+        self, instructions: list[str], sources: list[int], target: int, rng: np.random.Generator
+    ) -> list[int]:
+        """Positions of `sources` and then retrieved documents that fill `target` tokens with the responses."""
+        ranked = [self.retriever.retrieve(text, self.synthesis.retrieval.candidates) for text in instructions]
+        candidates = [r[rank] for rank in range(max(map(len, ranked))) for r in ranked if rank < len(r)]
+        budget = target - len(instructions) * self.synthesis.generator.max_response_tokens
+        used = self._prompt_tokens([], instructions)
         chosen: list[int] = []
-        for position in dict.fromkeys(candidates):
+        for position in dict.fromkeys(sources + candidates):
             needed = self._tokens_of(position)
             if used + needed <= budget:
                 chosen.append(position)
                 used += needed
-            elif budget - used < 16:  # no document is shorter
+            elif budget - used < SHORTEST_DOCUMENT_TOKENS:
                 break
         # Counts add up to within a token a document, so the whole is counted once and the last ones give way.
-        while chosen and self._prompt_tokens(chosen, instruction) > budget:
+        while chosen and self._prompt_tokens(chosen, instructions) > budget:
             chosen.pop()
         if not chosen:
             raise DroppedError("no retrieved document fits the target length")
         return [chosen[i] for i in rng.permutation(len(chosen))]
 
-    def _response_budget(self, num_questions: int) -> int:
-        return num_questions * self.synthesis.generator.max_response_tokens
-
-    def _prompt_tokens(self, chosen: list[int], instruction: str) -> int:
-        texts = [self.documents[i].text for i in chosen]
-        return self.count_sample_tokens(self.prompts.user_turn(texts, instruction), "")
+    def _prompt_tokens(self, chosen: list[int], instructions: list[str]) -> int:
+        """Tokens of all turns with empty responses."""
+        turns = self._turns(chosen, instructions, [""] * len(instructions))
+        return self.count_chat_tokens([*turns, _turn("assistant", "")])
 
     # -- 3. reading
 
@@ -165,7 +178,7 @@ class Workflow:
         limit = self.synthesis.generator.max_reading_tokens
         reply = await self.engine.ask("reading", self.prompts.reading(question, text), limit)
         try:
-            return position, self.prompts.parse_reading(reply.text)
+            return position, self.prompts.parse_reading(reply.text, question)
         except UnusableError as reason:
             self.ignored[str(reason)] += 1
             return position, None
@@ -179,7 +192,7 @@ class Workflow:
         if reply.finish_reason == "length":
             raise DroppedError("response cut at its token limit")
         try:
-            return self.prompts.parse_response(reply.text)
+            return self.prompts.parse_response(reply.text, question)
         except UnusableError as reason:
             raise DroppedError(str(reason)) from reason
 
@@ -214,13 +227,24 @@ class Workflow:
         except UnusableError as reason:
             raise DroppedError(str(reason)) from reason
         instruction = self.prompts.writing(len(text.split()), topic)
-        num_tokens = self.count_sample_tokens(instruction, text)
+        num_tokens = self.count_chat_tokens([_turn("user", instruction), _turn("assistant", text)])
         if num_tokens > config.target_length:
             raise DroppedError("longer than the target length")
         return Example(
-            index, config.kind, instruction, text, instruction, tuple(self.documents[i].id for i in used), (), 1, 1,
-            num_tokens, self.synthesis.generator.model, VERSION, self.synthesis.seed,
-        )  # fmt: skip
+            index=index,
+            kind=config.kind,
+            prompt=(_turn("user", instruction),),
+            completion=text,
+            instructions=(instruction,),
+            document_ids=tuple(self.documents[i].id for i in used),
+            relevant_depths_percent=(),
+            num_chunks=1,
+            num_relevant_chunks=1,
+            num_tokens=num_tokens,
+            generator=self.synthesis.generator.model,
+            prompt_version=VERSION,
+            seed=self.synthesis.seed,
+        )
 
     def _joined_documents(self, start: int, wanted_tokens: int, limit: int) -> tuple[str, list[int]]:
         """Neighbouring documents of one source from `start` on, about `wanted_tokens` and at most `limit` tokens."""
@@ -246,8 +270,8 @@ class Workflow:
     def _tokens_of(self, position: int) -> int:
         """Tokens that a document adds to a prompt, its separator included."""
         if position not in self._document_tokens:
-            empty = self.count_sample_tokens("", "")
-            self._document_tokens[position] = self.count_sample_tokens(self.documents[position].text + "\n", "") - empty
+            empty, text = self.count_chat_tokens([_turn("user", "")]), self.documents[position].text + "\n"
+            self._document_tokens[position] = self.count_chat_tokens([_turn("user", text)]) - empty
         return self._document_tokens[position]
 
     def _depths(self, chosen: list[int], relevant: set[int]) -> tuple[float, ...]:
@@ -260,6 +284,10 @@ class Workflow:
         return tuple(depths)
 
 
+def _turn(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
 def _stable_number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
@@ -267,6 +295,6 @@ def _stable_number(text: str) -> int:
 def as_row(example: Example) -> dict[str, Any]:
     """An example as a row of `records.example_features`."""
     row = dict(example.__dict__)
-    row["prompt"] = [{"role": "user", "content": example.prompt}]
-    row["completion"] = [{"role": "assistant", "content": example.completion}]
+    row["prompt"] = list(example.prompt)
+    row["completion"] = [_turn("assistant", example.completion)]
     return row

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from selflong.recipe import Base, BaseModel, BaseTraining
-from selflong.text_skills import ASK, TITLE, question, several_questions, writing_request
+from selflong.text_skills import ASK, NOTHING, TITLE, fact, question, writing_request
 from selflong.training.short_skills import ANSWER, COPY, TEXT, WORDING, WRITTEN, Mix, ShortSkills
 
 BINDING = Mix(copy=4, several=10, single=2, ask=0, title=0, write=0, absent=0.0, wording=False)
@@ -67,8 +67,7 @@ def build_tokenizer(documents: list[str], names: dict[str, list[str]], base: Bas
     from selflong.training.base_tokenizer import train_tokenizer
 
     phrases = [
-        "\n" + question("a"), "\n" + several_questions(["a"]), f"\n{ASK}\n{TITLE}", writing_request(1, "a"),
-        "The magic number for is none.",
+        "\n" + question("a"), "\n" + fact("a", ""), f"\n{ASK}\n{TITLE}", writing_request(1, "a"), f" {NOTHING}.",
     ]  # fmt: skip
     return train_tokenizer(documents, names["train"] + names["heldout"], phrases, base.tokenizer.vocab_size)
 

@@ -12,8 +12,8 @@ SPECIAL_TOKENS = ("<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message.role not in ['user', 'assistant'] %}{{ raise_exception('roles: user, assistant') }}{% endif %}"
-    "{{ '<|' + message.role + '|>' + message.content }}"
-    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% if message.role == 'user' %}{{ '<|user|>' + message.content }}"
+    "{% else %}{{ '<|assistant|> ' + message.content + eos_token }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 # One or two digits with their space | newlines with indentation | punctuation | word with its space | other space.

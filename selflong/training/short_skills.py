@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selflong.text_skills import ASK, FACT_REFUSAL, TITLE, first_topic, question, several_questions, writing_request
+from selflong.text_skills import ASK, NOTHING, TITLE, answer, fact, first_topic, question, writing_request
 
 TEXT, COPY, ANSWER, WORDING, WRITTEN, PAD = range(6)
 """What a token is trained as: text, second saying, an answer's value, the words around it, written, nothing."""
@@ -65,7 +65,7 @@ class ShortSkills:
         """Return token ids and token roles, each (mix.size, T)."""
         rows = [self.copy() for _ in range(mix.copy)]
         rows += [
-            self.answers(int(self.rng.integers(2, 5)) if mix.absent else 4, mix.absent) for _ in range(mix.several)
+            self.several(int(self.rng.integers(2, 5)) if mix.absent else 4, mix.absent) for _ in range(mix.several)
         ]
         for _ in range(mix.single):
             rows.append(self.notes(mix.absent) if mix.absent and self.rng.random() < 0.4 else self.single(mix.absent))
@@ -89,13 +89,9 @@ class ShortSkills:
     def value(self) -> str:
         return f"{self.rng.integers(0, 1_000_000):06d}"
 
-    def fact_parts(self, key: str, value: str | None) -> tuple[list[int], list[int]]:
-        """Token ids of "The magic number for KEY is" and of " VALUE." (or the refusal)."""
-        return self.encode(f"The magic number for {key} is"), self.encode(f" {value}." if value else FACT_REFUSAL)
-
     def passage(self, count: int, facts: Sequence[tuple[str, str]], at_edge: float = 0.0) -> NDArray[np.int64]:
         """`count` tokens of text holding each fact on a line of its own, preferably where a line starts."""
-        lines = [self.encode("\n" + f"The magic number for {k} is {v}.") for k, v in facts]
+        lines = [self.encode("\n" + fact(k, v)) for k, v in facts]
         text = self.text(max(0, count - sum(map(len, lines))))
         spots = [int(s) for s in self.rng.integers(0, len(text) + 1, len(lines))]
         starts = np.flatnonzero(self.starts_line[text]) if len(text) else np.array([], dtype=np.int64)
@@ -117,9 +113,20 @@ class ShortSkills:
             raise ValueError(f"a row of {len(ids)} tokens exceeds {self.length}")
         return np.pad(ids, (0, missing), constant_values=self.eos), np.pad(roles, (0, missing), constant_values=PAD)
 
-    def chat(self, passage: NDArray[np.int64], request: Sequence[int], reply: Sequence[Part]) -> Row:
-        turn: list[Part] = [([self.bos, self.user], TEXT), (passage, TEXT), (request, TEXT), ([self.assistant], TEXT)]
+    def chat(self, passage: Sequence[int] | NDArray[np.int64], request: str, reply: Sequence[Part]) -> Row:
+        """One user turn (passage, then request) and the reply."""
+        asked = self.encode("\n" + request if len(passage) else request)
+        turn: list[Part] = [([self.bos, self.user], TEXT), (passage, TEXT), ([*asked, self.assistant], TEXT)]
         return self.row([*turn, *reply])
+
+    def written(self, text: str, role: int) -> list[Part]:
+        """A reply of plain text; the chat template puts a space before it."""
+        return [([*self.encode(" " + text), self.eos], role)]
+
+    def answered(self, key: str, value: str | None) -> list[Part]:
+        """The reply to a question: its value counts as ANSWER, the words around it as WORDING."""
+        wording, _, stated = answer(key, value).rpartition(" ")
+        return [(self.encode(" " + wording), WORDING), (self.encode(" " + stated), ANSWER), ([self.eos], WORDING)]
 
     # -- skills
 
@@ -157,43 +164,38 @@ class ShortSkills:
                 chosen.append((key, None))
         return facts, chosen
 
-    def reply(self, asked: Sequence[tuple[str, str | None]]) -> list[Part]:
-        parts: list[Part] = []
-        for number, (key, value) in enumerate(asked):
-            wording, answer = self.fact_parts(key, value)
-            parts += [(self.encode("\n") if number else [], WORDING), (wording, WORDING), (answer, ANSWER)]
-        return [*parts, ([self.eos], WORDING)]
+    def conversation(self, asked: Sequence[tuple[str, str | None]]) -> tuple[str, list[Part]]:
+        """The first question, and the reply to it followed by further questions and replies."""
+        parts = self.answered(*asked[0])
+        for key, value in asked[1:]:
+            parts += [([self.user, *self.encode(question(key)), self.assistant], TEXT), *self.answered(key, value)]
+        return question(asked[0][0]), parts
 
-    def answers(self, asked: int, absent: float) -> Row:
-        """Several questions at once about a passage with up to four facts."""
+    def several(self, asked: int, absent: float) -> Row:
+        """Several questions, one after the other, about a passage with up to four facts."""
         present = int(self.rng.integers(1, 5)) if absent else asked
         facts, chosen = self.asked_facts(present, asked, absent)
-        request = self.encode("\n" + several_questions([key for key, _ in chosen]))
-        return self._fitted(facts, request, self.reply(chosen), self.length)
+        return self._fitted(facts, *self.conversation(chosen), self.length)
 
     def single(self, absent: float) -> Row:
         """One question about a passage with up to three facts, of any length that fits."""
-        length = int(self.rng.integers(56, self.length + 1)) if absent else self.length
+        length = int(self.rng.integers(48, self.length + 1)) if absent else self.length
         present = int(self.rng.integers(0, 4 if length > 90 else 2)) if absent else int(self.rng.integers(1, 4))
         facts, chosen = self.asked_facts(present, 1, absent)
-        request = self.encode("\n" + question(chosen[0][0]))
-        return self._fitted(facts, request, self.reply(chosen), length)
+        return self._fitted(facts, *self.conversation(chosen), length)
 
     def notes(self, absent: float) -> Row:
-        """The response call: one to three findings and little else, then one question."""
+        """The response call: one to three findings and nothing else, then one question."""
         facts, chosen = self.asked_facts(int(self.rng.integers(1, 4)), 1, absent / 2)
-        request = self.encode("\n" + question(chosen[0][0]))
-        lines = self.encode("\n".join(f"The magic number for {k} is {v}." for k, v in facts))
-        return self.chat(np.array(lines, dtype=np.int64), request, self.reply(chosen))
+        return self.chat(self.encode("\n".join(fact(k, v) for k, v in facts)), *self.conversation(chosen))
 
     def ask(self) -> Row:
         """Write a question about one of the passage's facts, or say that there is nothing to ask."""
         present = int(self.rng.choice([0, 1, 1, 2]))
-        length = int(self.rng.integers(56 if present < 2 else 72, self.length + 1))
+        length = int(self.rng.integers(48 if present < 2 else 64, self.length + 1))
         facts, _ = self.asked_facts(present, 0, 0)
-        written = question(facts[int(self.rng.integers(present))][0]).removeprefix("Question: ") if present else "none."
-        reply: list[Part] = [([*self.encode(written), self.eos], WRITTEN)]
-        return self._fitted(facts, self.encode("\n" + ASK), reply, length)
+        text = question(facts[int(self.rng.integers(present))][0]) if present else f"{NOTHING}."
+        return self._fitted(facts, ASK, self.written(text, WRITTEN), length)
 
     def title(self) -> Row:
         """Name the topic of a passage: its first plain word."""
@@ -202,27 +204,23 @@ class ShortSkills:
             topic = first_topic(document)
             ids = self.encode(document)[: self.length - 24]
             if topic and topic == first_topic(self.tokenizer.decode(ids)):
-                reply: list[Part] = [([*self.encode(topic + "."), self.eos], WRITTEN)]
-                return self.chat(np.array(ids, dtype=np.int64), self.encode("\n" + TITLE), reply)
+                return self.chat(ids, TITLE, self.written(topic + ".", WRITTEN))
 
     def write(self) -> Row:
         """Write a passage of the required number of words about a topic."""
         while True:
             document = self.documents[int(self.rng.integers(len(self.documents)))]
-            words = document.split()
-            count = int(self.rng.integers(4, 33))
+            words, count = document.split(), int(self.rng.integers(4, 33))
             topic = first_topic(document)
             if not topic or len(words) < count:
                 continue
-            request = self.encode(writing_request(count, topic))
-            passage = self.encode(" ".join(words[:count]))
-            if len(request) + len(passage) + 4 <= self.length:
-                reply: list[Part] = [(passage, TEXT), ([self.eos], WRITTEN)]
-                return self.chat(np.array([], dtype=np.int64), request, reply)
+            request, passage = writing_request(count, topic), self.encode(" " + " ".join(words[:count]))
+            if len(self.encode(request)) + len(passage) + 4 <= self.length:
+                return self.chat([], request, [(passage, TEXT), ([self.eos], WRITTEN)])
 
-    def _fitted(self, facts: list[tuple[str, str]], request: list[int], reply: list[Part], length: int) -> Row:
+    def _fitted(self, facts: list[tuple[str, str]], request: str, reply: list[Part], length: int) -> Row:
         """Fill the passage so that the row has `length` tokens; if the facts do not fit, use all of T."""
-        room = length - 3 - len(request) - sum(len(tokens) for tokens, _ in reply)
-        needed = sum(len(self.encode(f"\nThe magic number for {k} is {v}.")) for k, v in facts)
+        room = length - 3 - len(self.encode("\n" + request)) - sum(len(tokens) for tokens, _ in reply)
+        needed = sum(len(self.encode("\n" + fact(k, v))) for k, v in facts)
         room = max(room, min(needed, room + self.length - length))
         return self.chat(self.passage(room, facts, at_edge=0.25), request, reply)

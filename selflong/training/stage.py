@@ -5,6 +5,7 @@ exactly `max_length` tokens and saves a checkpoint that `from_pretrained` loads.
 saved step where the recipe saves steps, else from its start: the same weights either way.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,13 @@ def train_stage(train: TrainRecipe, out: Path, work: Path, facts: dict[str, Any]
     parent = model_path(train.parent, out)
     tokenizer = AutoTokenizer.from_pretrained(parent)
     config = extended_config(parent, train.stage.rope_theta, train.stage.context_length)
-    arguments = training_arguments(train, work / ".resume")
-    dtype = arguments.model_init_kwargs.get("dtype", "float32") if arguments.model_init_kwargs else "float32"
-    model = AutoModelForCausalLM.from_pretrained(parent, config=config, dtype=dtype)
+    arguments, model_arguments = training_arguments(train, work / ".resume")
+    model = AutoModelForCausalLM.from_pretrained(
+        parent,
+        config=config,
+        dtype=model_arguments.dtype,
+        attn_implementation=model_arguments.attn_implementation,
+    )
     losses: list[float] = []
     counts = RowCounts()
     data: list[dict[str, Any]] = []
@@ -57,21 +62,22 @@ def train_stage(train: TrainRecipe, out: Path, work: Path, facts: dict[str, Any]
     )
 
 
-def training_arguments(train: TrainRecipe, folder: Path) -> Any:
-    """TRL's `SFTConfig` of a stage. Gradient accumulation follows from tokens_per_step, the recipe's invariant."""
-    import torch
+def training_arguments(train: TrainRecipe, folder: Path) -> tuple[Any, Any]:
+    """TRL's `SFTConfig` and `ModelConfig` of a stage.
 
+    Gradient accumulation follows from tokens_per_step, the recipe's invariant, and the number of processes.
+    """
     from selflong.training.trl_recipe import parse_with_trl
 
-    rows_per_device = int(train.trl.get("per_device_train_batch_size", 1)) * max(1, torch.cuda.device_count())
+    rows_per_device = int(train.trl.get("per_device_train_batch_size", 1)) * int(os.environ.get("WORLD_SIZE", "1"))
     rows_per_step = max(1, train.stage.tokens_per_step // int(train.trl["max_length"]))
     if rows_per_step % rows_per_device:
         raise UserError(
             train.path,
-            f"tokens_per_step is {rows_per_step} rows, which {rows_per_device} rows of all devices do not divide",
+            f"tokens_per_step is {rows_per_step} rows, which {rows_per_device} rows of all processes do not divide",
             "change per_device_train_batch_size",
         )
-    arguments, _ = parse_with_trl(
+    return parse_with_trl(
         train,
         folder,
         gradient_accumulation_steps=rows_per_step // rows_per_device,
@@ -80,7 +86,6 @@ def training_arguments(train: TrainRecipe, folder: Path) -> Any:
         logging_steps=1,
         disable_tqdm=True,
     )
-    return arguments
 
 
 def stage_dataset(train: TrainRecipe, tokenizer: Any, out: Path) -> tuple[Any, RowCounts, list[dict[str, Any]]]:

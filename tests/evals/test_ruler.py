@@ -85,7 +85,9 @@ def test_one_needle_is_worded_in_the_singular(tokenizer: Any) -> None:
     assert row.answer_prefix == f" The special magic number for {key} mentioned in the provided text is"
 
 
-def test_the_asked_key_is_unique_among_needles(tokenizer: Any) -> None:
+def test_the_asked_key_never_recurs_among_the_other_needles(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"adjective": ("red", "blue"), "noun": ("cat", "dog")}  # four keys, so that they would recur at once
+    monkeypatch.setattr("selflong.evals.ruler.load_words", words.__getitem__)
     for row in rows_of("niah_multikey_2", 2_048, tokenizer):
         key = re.search(r"for (\S+) mentioned in the provided text\?$", row.input)[1]  # type: ignore[index]
         assert re.findall(rf"numbers for {key} is: (\d+)\.", row.input) == list(row.answers)

@@ -3,14 +3,14 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from selflong.llm.engine import Engine
+from selflong.llm.engine import Engine, Message
 from selflong.llm.journal import Journal
 from selflong.recipe import DatasetConfig, Gates, Generator, Reading, Retrieval, Shards, Synthesis
 from selflong.records import Example
@@ -28,8 +28,8 @@ def count_words(text: str) -> int:
     return len(text.split())
 
 
-def count_chat(prompt: str, completion: str) -> int:
-    return count_words(prompt) + count_words(completion) + 3
+def count_chat(messages: Sequence[Message]) -> int:
+    return sum(count_words(message["content"]) + 2 for message in messages) + 1
 
 
 @pytest.fixture
@@ -119,9 +119,11 @@ def test_same_rows_when_the_inserted_facts_are_deleted(workflows: Any, corpus: P
 
 def test_samples_keep_the_target_length_and_report_it(workflows: Any) -> None:
     for example in kept(make_samples(workflows(ToyReader()), LONG, 50)):
-        assert count_chat(example.prompt, example.completion) == example.num_tokens <= LONG.target_length
+        chat = [*example.prompt, {"role": "assistant", "content": example.completion}]
+        assert count_chat(chat) == example.num_tokens <= LONG.target_length
         assert example.num_tokens > 0.6 * LONG.target_length
-        assert example.prompt.endswith(example.instruction)
+        assert [m["content"] for m in example.prompt[2::2]] == list(example.instructions[1:])
+        assert example.prompt[0]["content"].endswith("\n" + example.instructions[0])
         assert example.relevant_depths_percent and max(example.relevant_depths_percent) < 100
 
 
@@ -130,15 +132,9 @@ def test_every_chunk_is_read_for_every_question(workflows: Any) -> None:
     workflow = workflows(reader)
     example = kept(make_samples(workflow, LONG, 50))[0]
     by_id = {d.id: d for d in workflow.documents}
-    questions = [f"Question: {q}" for q in _questions(example.instruction)]
     for document_id in example.document_ids:
-        for question in questions:
+        for question in example.instructions:
             assert f"{by_id[document_id].text}\n{question}" in reader.asked
-
-
-def _questions(instruction: str) -> list[str]:
-    keys = instruction.removesuffix("?").split(" for ")[1].split(", ")
-    return [f"What is the magic number for {key}?" for key in keys]
 
 
 def test_a_sample_is_a_function_of_its_index_alone(workflows: Any) -> None:
@@ -182,7 +178,7 @@ def test_an_instruction_about_what_its_chunk_does_not_say_is_never_used(workflow
 def test_long_output_states_the_words_it_then_has(workflows: Any) -> None:
     config = DatasetConfig("long_output", 200, 10)
     for example in kept(make_samples(workflows(ToyReader()), config, 12)):
-        assert example.prompt == f"Write {len(example.completion.split())} words about things."
+        assert example.prompt[0]["content"] == f"Write {len(example.completion.split())} words about things."
         assert example.num_tokens <= 200
 
 
@@ -194,7 +190,7 @@ def test_shards_split_rows_and_load_with_datasets(workflows: Any, tmp_path: Path
     from datasets import load_dataset
 
     rows = load_dataset("parquet", data_files=str(tmp_path / "c" / "train-*.parquet"), split="train")
-    assert rows[0]["prompt"][0]["content"] == examples[0].prompt
+    assert rows[0]["prompt"] == list(examples[0].prompt)
     names = sorted(p.name for p in (tmp_path / "c").iterdir())
     assert names[0].startswith("train-00000-of-0000")
     assert pq.read_schema(tmp_path / "c" / names[0]).names[-1] == "prompt"

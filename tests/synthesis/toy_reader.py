@@ -34,10 +34,8 @@ class ToyReader:
             return f"What is the magic number for {min(facts)}?" if facts else "none."
         if content.endswith("Title:"):
             return "things."
-        key = re.search(r"Question: What is the magic number for (.*)\?$", content)[1]  # type: ignore[index]
-        value = facts.get(key)
-        if value is None:
-            return f"The magic number for {key} is none."
-        if self.wrong and "\nQuestion" in content and content.count("magic number") == 2 and len(content) > 120:
+        key = re.search(r"What is the magic number for (.*)\?$", content)[1]  # type: ignore[index]
+        value = facts.get(key, "none")
+        if self.wrong and value != "none" and not content.startswith("The magic number"):
             value = f"{(int(value) + 1) % 1_000_000:06d}"
-        return f"The magic number for {key} is {value}."
+        return f"{key} is {value}."
