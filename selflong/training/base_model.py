@@ -15,8 +15,8 @@ from selflong.recipe import Base, BaseModel, BaseTraining
 from selflong.text_skills import ASK, NOTHING, TITLE, fact, question, writing_request
 from selflong.training.short_skills import ANSWER, COPY, TEXT, WORDING, WRITTEN, Mix, ShortSkills
 
-BINDING = Mix(copy=4, several=10, single=2, ask=0, title=0, write=0, absent=0.0, wording=False)
-SKILLS = Mix(copy=3, several=6, single=3, ask=2, title=1, write=1, absent=0.4, wording=True)
+BINDING = Mix(copy=4, listed=10, several=0, single=2, ask=0, title=0, write=0, absent=0.0, wording=False)
+SKILLS = Mix(copy=3, listed=0, several=6, single=3, ask=2, title=1, write=1, absent=0.4, wording=True)
 TEXT_WEIGHT = 0.3
 HELPS = [
     "structured initialisation: three heads of the first layer start out attending 1, 2 and 3 tokens back",

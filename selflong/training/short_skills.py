@@ -27,6 +27,7 @@ class Mix:
     """How many rows of a batch train which skill."""
 
     copy: int
+    listed: int
     several: int
     single: int
     ask: int
@@ -39,7 +40,7 @@ class Mix:
 
     @property
     def size(self) -> int:
-        return self.copy + self.several + self.single + self.ask + self.title + self.write
+        return self.copy + self.listed + self.several + self.single + self.ask + self.title + self.write
 
 
 class ShortSkills:
@@ -67,6 +68,7 @@ class ShortSkills:
         rows += [
             self.several(int(self.rng.integers(2, 5)) if mix.absent else 4, mix.absent) for _ in range(mix.several)
         ]
+        rows += [self.listed(4) for _ in range(mix.listed)]
         for _ in range(mix.single):
             rows.append(self.notes(mix.absent) if mix.absent and self.rng.random() < 0.4 else self.single(mix.absent))
         rows += [self.ask() for _ in range(mix.ask)]
@@ -176,6 +178,21 @@ class ShortSkills:
         present = int(self.rng.integers(1, 5)) if absent else asked
         facts, chosen = self.asked_facts(present, asked, absent)
         return self._fitted(facts, *self.conversation(chosen), self.length)
+
+    def listed(self, asked: int) -> Row:
+        """All facts of a passage asked for at once and recited in the order of the question.
+
+        Only for learning to bind: the whole sentence is said again, so the key stands far from where it was asked. In
+        the short form of `several` it stands next to it, and binding then stalled in both seeds that were tried.
+        """
+        facts, chosen = self.asked_facts(asked, asked, 0.0)
+        request = f"What are the magic numbers for {', '.join(key for key, _ in chosen)}?"
+        parts: list[Part] = []
+        for number, (key, value) in enumerate(chosen):
+            wording, _, stated = fact(key, str(value)).rpartition(" ")
+            wording_ids = self.encode("\n" + wording) if number else self.encode(wording)
+            parts += [(wording_ids, WORDING), (self.encode(" " + stated), ANSWER)]
+        return self._fitted(facts, request, [*parts, ([self.eos], WORDING)], self.length)
 
     def single(self, absent: float) -> Row:
         """One question about a passage with up to three facts, of any length that fits."""

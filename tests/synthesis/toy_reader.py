@@ -36,6 +36,7 @@ class ToyReader:
             return "things."
         key = re.search(r"What is the magic number for (.*)\?$", content)[1]  # type: ignore[index]
         value = facts.get(key, "none")
-        if self.wrong and value != "none" and not content.startswith("The magic number"):
+        is_response_call = all(FACT.fullmatch(line) for line in content.split("\n")[:-1])
+        if self.wrong and value != "none" and not is_response_call:
             value = f"{(int(value) + 1) % 1_000_000:06d}"
         return f"{key} is {value}."

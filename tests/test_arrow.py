@@ -1,0 +1,137 @@
+"""The whole arrow on `recipes/smoke`, as a user runs it: built, killed in every box, run again, compared by bytes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMOKE = Path(__file__).parents[1] / "recipes" / "smoke"
+BOXES = [
+    "corpus", "base", "dataset", "control_rope_only", "train_1_256", "train_2_512", "build-evals", "evaluate", "report",
+]  # fmt: skip
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "selflong", "run", str(SMOKE), "--out", str(out), *more]
+
+
+def run(out: Path, *more: str) -> str:
+    done = subprocess.run(command(out, *more), capture_output=True, text=True, env=offline())
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def offline() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`recipes/smoke`, uninterrupted."""
+    out = tmp_path_factory.mktemp("smoke") / "out"
+    run(out)
+    return out
+
+
+def products(out: Path) -> dict[str, bytes]:
+    """What must be equal from run to run: results, data, weights, pictures."""
+    wanted = [p for p in sorted(out.rglob("*")) if p.suffix in {".parquet", ".safetensors", ".png", ".jsonl"}]
+    wanted = [p for p in [*wanted, out / "results.json"] if ".work" not in str(p)]
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in wanted}
+
+
+def test_every_box_leaves_its_product(finished: Path) -> None:
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for config in ("short_128", "long_input_256", "long_input_512", "long_output"):
+        rows = load_dataset(str(finished / "dataset"), config, split="train")
+        assert len(rows) > 0 and rows[0]["prompt"][0]["role"] == "user"
+    for folder, length in (("base", 128), ("checkpoints/train_1_256", 256), ("checkpoints/train_2_512", 512)):
+        model = AutoModelForCausalLM.from_pretrained(finished / folder)
+        assert model.config.max_position_embeddings == length
+        assert AutoTokenizer.from_pretrained(finished / folder).chat_template
+    assert (finished / "checkpoints" / "train_2_512" / "README.md").read_text().startswith("---")
+    assert sorted(p.suffix for p in (finished / "report").iterdir()).count(".png") >= 2
+
+
+def test_results_have_the_agreed_shape(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    keys = {"model", "task", "metric", "context_length", "depth_percent", "score", "num_samples"}
+    assert all(set(row) == keys and 0 <= row["score"] <= 1 and row["num_samples"] > 0 for row in results["rows"])
+    assert {row["model"] for row in results["rows"]} == {"base", "control_rope_only", "train_1_256", "train_2_512"}
+    assert {row["task"].split(":")[0] for row in results["rows"]} >= {"needle", "ruler", "output_length"}
+    needle = [row for row in results["rows"] if row["task"] == "needle" and row["model"] == "train_2_512"]
+    assert {(row["context_length"], row["depth_percent"]) for row in needle} == {
+        (length, depth) for length in (128, 256, 512) for depth in (0.0, 50.0, 100.0)
+    }
+
+
+def test_no_call_of_the_generator_exceeds_its_context(finished: Path) -> None:
+    facts = json.loads((finished / "dataset" / "manifest.json").read_text())["facts"]
+    assert 0 < facts["longest_call_tokens"] <= 128
+    for config in facts["configs"].values():
+        assert config["tried"] == config["kept"] + sum(config["dropped"].values())
+        assert config["tokens"]["max"] <= config["target_length"]
+
+
+def test_a_second_run_builds_nothing(finished: Path) -> None:
+    before = products(finished)
+    printed = run(finished)
+    assert printed.count("up to date") == len(BOXES) and "building" not in printed
+    assert products(finished) == before
+
+
+def test_deleting_the_inserted_facts_gives_the_same_dataset(finished: Path, tmp_path: Path) -> None:
+    out = copy_until("dataset", finished, tmp_path)
+    (out / "corpus" / "inserted_facts.jsonl").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "selflong", "synthesize", str(SMOKE), "--out", str(out)],
+        env=offline(),
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    with_facts, without = products(finished), products(out)
+    shards = [name for name in with_facts if name.startswith("dataset/")]
+    assert shards and all(with_facts[name] == without[name] for name in shards)
+    assert json.loads((out / "dataset" / "manifest.json").read_text())["facts"]["agreement"] is None
+
+
+def folder_of(box: str, out: Path) -> Path:
+    own = {"build-evals": "evals/data", "evaluate": "evals/predictions"}
+    return out / (f"checkpoints/{box}" if box.startswith(("train", "control")) else own.get(box, box))
+
+
+def copy_until(box: str, finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run in which `box` and everything after it are still to be built."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for later in BOXES[BOXES.index(box) :]:
+        shutil.rmtree(folder_of(later, out))
+    (out / "results.json").unlink()
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("box", BOXES)
+def test_kill_9_in_a_box_and_rerun_gives_the_same_bytes(box: str, finished: Path, tmp_path: Path) -> None:
+    out = copy_until(box, finished, tmp_path)
+    work = folder_of(box, out).with_name(folder_of(box, out).name + ".work")
+    process = subprocess.Popen(command(out), env=offline(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not work.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep({"base": 10.0, "dataset": 4.0, "evaluate": 12.0, "train_1_256": 5.0}.get(box, 0.2))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, f"{box} was over before the kill"
+    assert not folder_of(box, out).exists(), f"{box} was over before the kill"
+    before = {b: (folder_of(b, out) / "manifest.json").read_bytes() for b in BOXES[: BOXES.index(box)]}
+    run(out)
+    assert all((folder_of(b, out) / "manifest.json").read_bytes() == text for b, text in before.items()), "redone"
+    assert products(out) == products(finished)
