@@ -51,7 +51,7 @@ def edit(recipe_dir: Path, name: str, change: Callable[[dict[str, Any]], Any]) -
 CHANGES: list[tuple[str, Callable[[dict[str, Any]], Any], set[str]]] = [
     ("synthesis", lambda c: c["corpus"].update(max_document_chars=200), EVERYTHING),
     ("base", lambda c: c["training"].update(skills_steps=310), EVERYTHING - {"corpus"}),
-    ("synthesis", lambda c: c["gates"].update(max_instruction_attempts=5),
+    ("synthesis", lambda c: c["gates"].update(max_instruction_attempts=9),
      {"dataset", *STAGES, "control_short_only", *END}),
     ("train_1_256", lambda c: c.update(learning_rate=1e-4), {*STAGES, *END}),
     ("train_3_1024", lambda c: c.update(learning_rate=1e-4), {*STAGES[2:], *END}),

@@ -8,6 +8,7 @@ no part of the product: it is read by `synthesis/agreement.py` alone, after synt
 
 import collections
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -179,10 +180,16 @@ def insert_facts(
 ) -> tuple[list[Document], list[tuple[str, str, str]]]:
     """Put one fact, on a line of its own, into a share of the documents; return them and (document id, key, value).
 
-    Every key (two different words) is used once in the whole corpus, so a fact has one true value.
+    Every key (two words in alphabetical order) is used once in the whole corpus, so a fact has one true value.
     """
     chosen = rng.random(len(documents)) * 100 < share_percent
-    pairs = [(a, b) for a in words for b in words if a != b]
+    pairs = list(itertools.combinations(sorted(words), 2))
+    if chosen.sum() > len(pairs):
+        raise UserError(
+            "corpus.facts",
+            f"{chosen.sum()} facts want keys, {len(words)} words make {len(pairs)}",
+            "raise corpus.num_name_words or lower facts.share_percent",
+        )
     keys = iter(rng.permutation(len(pairs)))
     result, inserted = [], []
     for document, gets_fact in zip(documents, chosen, strict=True):

@@ -39,8 +39,8 @@ class Prompts(Protocol):
         """Ask for the response from the findings."""
         ...
 
-    def parse_response(self, reply: str, instruction: str) -> str:
-        """Return the response. Raises UnusableError if it is empty or says that it knows nothing."""
+    def parse_response(self, reply: str, instruction: str, findings: list[str]) -> str:
+        """Return the response. Raises UnusableError if it is empty, knows nothing or is ungrounded."""
         ...
 
     def topic(self, chunk: str) -> str:
@@ -89,10 +89,12 @@ class ToyPrompts:
     def response(self, instruction: str, findings: list[str]) -> str:
         return "\n".join([*findings, instruction])
 
-    def parse_response(self, reply: str, instruction: str) -> str:
-        _, value = self._answered(reply, instruction, "response")
+    def parse_response(self, reply: str, instruction: str, findings: list[str]) -> str:
+        key, value = self._answered(reply, instruction, "response")
         if value == NOTHING:
             raise UnusableError("no answer in the response")
+        if fact(key, value) not in findings:
+            raise UnusableError("response not grounded in what was read")
         return reply.strip()
 
     def _answered(self, reply: str, instruction: str, step: str) -> tuple[str, str]:
@@ -166,7 +168,7 @@ class InstructPrompts:
             f"notes. If they do not suffice to say anything useful, reply {self.nothing}."
         )
 
-    def parse_response(self, reply: str, instruction: str) -> str:
+    def parse_response(self, reply: str, instruction: str, findings: list[str]) -> str:
         text = reply.strip()
         if not text or self._says_nothing(text):
             raise UnusableError("no answer in the response")

@@ -62,8 +62,8 @@ class Workflow:
         # A short sample is about the document it was asked from; a long one about what retrieval finds.
         sources = [source for _, source in written] if config.kind == "short" else []
         chosen = self._retrieve(instructions, sources, config.target_length, rng)
-        findings, read = await self._read(instructions, chosen)
-        responses = await asyncio.gather(*map(self._respond, instructions, findings))
+        answered, relevant = await self._answer_all(instructions, chosen)
+        instructions, responses = [text for text, _ in answered], [text for _, text in answered]
         prompt = self._turns(chosen, instructions, responses)
         num_tokens = self.count_chat_tokens([*prompt, _turn("assistant", responses[-1])])
         if num_tokens > config.target_length:
@@ -75,9 +75,9 @@ class Workflow:
             completion=responses[-1],
             instructions=tuple(instructions),
             document_ids=tuple(self.documents[i].id for i in chosen),
-            relevant_depths_percent=self._depths(chosen, {position for position, finding in read if finding}),
+            relevant_depths_percent=self._depths(chosen, set(relevant)),
             num_chunks=sum(len(self._chunks_of(i)) for i in chosen),
-            num_relevant_chunks=sum(1 for _, finding in read if finding),
+            num_relevant_chunks=len(relevant),
             num_tokens=num_tokens,
             generator=self.synthesis.generator.model,
             prompt_version=VERSION,
@@ -148,42 +148,47 @@ class Workflow:
         turns = self._turns(chosen, instructions, [""] * len(instructions))
         return self.count_chat_tokens([*turns, _turn("assistant", "")])
 
-    # -- 3. reading
+    # -- 3. reading and 4. response
 
-    async def _read(
-        self, questions: list[str], chosen: list[int]
-    ) -> tuple[list[list[str]], list[tuple[int, str | None]]]:
-        """Read every chunk for every question: distinct findings a question, and (document, finding) a reading."""
-        findings, everything = [], []
-        readings = [
-            self._read_chunk(question, position, piece.text)
-            for question in questions
-            for position in chosen
-            for piece in self._chunks_of(position)
-        ]
-        done = await asyncio.gather(*readings)
-        share = len(done) // len(questions)
-        for number in range(len(questions)):
-            read = done[number * share : (number + 1) * share]
-            everything += read
-            distinct = list(dict.fromkeys(finding for _, finding in read if finding))
-            if not distinct:
-                raise DroppedError("nothing relevant in any chunk")
-            if self.synthesis.gates.one_distinct_finding and len(distinct) > 1:
-                raise DroppedError("contradicting readings")
-            findings.append(distinct)
-        return findings, everything
+    async def _answer_all(self, instructions: list[str], chosen: list[int]) -> tuple[list[tuple[str, str]], list[int]]:
+        """(instruction, response) of those that pass the gates, and the document of each relevant chunk.
 
-    async def _read_chunk(self, question: str, position: int, text: str) -> tuple[int, str | None]:
+        The others are counted and left out of the sample. Raises DroppedError with the last reason if none is left.
+        """
+        outcomes = await asyncio.gather(*(self._answer(text, chosen) for text in instructions), return_exceptions=True)
+        answered, relevant = [], []
+        for outcome in outcomes:
+            if isinstance(outcome, DroppedError):
+                self.ignored[f"instruction left out: {outcome}"] += len(instructions) > 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                answered.append(outcome[:2])
+                relevant += outcome[2]
+        if not answered:
+            raise DroppedError(str(outcomes[-1]))
+        return answered, relevant
+
+    async def _answer(self, instruction: str, chosen: list[int]) -> tuple[str, str, list[int]]:
+        """Read every chunk of every document, then respond: instruction, response, documents of relevant chunks."""
+        pieces = [(position, piece.text) for position in chosen for piece in self._chunks_of(position)]
+        read = await asyncio.gather(*(self._read_chunk(instruction, text) for _, text in pieces))
+        distinct = list(dict.fromkeys(finding for finding in read if finding))
+        if not distinct:
+            raise DroppedError("nothing relevant in any chunk")
+        if self.synthesis.gates.one_distinct_finding and len(distinct) > 1:
+            raise DroppedError("contradicting readings")
+        response = await self._respond(instruction, distinct)
+        return instruction, response, [p for (p, _), finding in zip(pieces, read, strict=True) if finding]
+
+    async def _read_chunk(self, question: str, text: str) -> str | None:
         limit = self.synthesis.generator.max_reading_tokens
         reply = await self.engine.ask("reading", self.prompts.reading(question, text), limit)
         try:
-            return position, self.prompts.parse_reading(reply.text, question)
+            return self.prompts.parse_reading(reply.text, question)
         except UnusableError as reason:
             self.ignored[str(reason)] += 1
-            return position, None
-
-    # -- 4. response
+            return None
 
     async def _respond(self, question: str, findings: list[str]) -> str:
         findings = await self._condense(question, findings)
@@ -192,7 +197,7 @@ class Workflow:
         if reply.finish_reason == "length":
             raise DroppedError("response cut at its token limit")
         try:
-            return self.prompts.parse_response(reply.text, question)
+            return self.prompts.parse_response(reply.text, question, findings)
         except UnusableError as reason:
             raise DroppedError(str(reason)) from reason
 
@@ -203,8 +208,8 @@ class Workflow:
         size = self.count_generator_tokens(self.prompts.response(question, findings))
         while size > budget:
             pieces = chunk("\n\n".join(findings), self.synthesis.reading.chunk_tokens, self.count_generator_tokens)
-            read = await asyncio.gather(*(self._read_chunk(question, 0, piece) for piece in pieces))
-            findings = [finding for _, finding in read if finding]
+            read = await asyncio.gather(*(self._read_chunk(question, piece) for piece in pieces))
+            findings = [finding for finding in read if finding]
             if not findings:
                 raise DroppedError("nothing relevant left after condensing")
             last, size = size, self.count_generator_tokens(self.prompts.response(question, findings))

@@ -155,8 +155,8 @@ class ShortSkills:
     ) -> tuple[list[tuple[str, str]], list[tuple[str, str | None]]]:
         """`present` facts for the passage, and `asked` of them, or absent ones with probability `absent`."""
         keys = self.keys(present + asked)
-        if absent and present and self.rng.random() < 0.4:  # an absent key that shares a word with a present one
-            keys[-1] = " ".join([keys[0].split()[0], keys[-1].split()[1]][:: int(self.rng.choice([1, -1]))])
+        if absent:
+            keys[present:] = [self.near_miss(key, keys[:present]) for key in keys[present:]]
         facts = [(key, self.value()) for key in keys[:present]]
         left, chosen = list(self.rng.permutation(present)), []
         for key in keys[present:]:
@@ -165,6 +165,13 @@ class ShortSkills:
             else:
                 chosen.append((key, None))
         return facts, chosen
+
+    def near_miss(self, key: str, present: Sequence[str]) -> str:
+        """Half of the time, let an absent key share one word with a present one: what retrieval brings together."""
+        if not present or self.rng.random() < 0.5:
+            return key
+        near = present[int(self.rng.integers(len(present)))].split()
+        return f"{near[0]} {key.split()[1]}" if self.rng.random() < 0.5 else f"{key.split()[0]} {near[1]}"
 
     def conversation(self, asked: Sequence[tuple[str, str | None]]) -> tuple[str, list[Part]]:
         """The first question, and the reply to it followed by further questions and replies."""

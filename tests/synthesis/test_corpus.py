@@ -24,7 +24,7 @@ from selflong.synthesis.corpus import (
 def folder_corpus(folder: Path, **changes: object) -> Corpus:
     values = {
         "source": f"folder:{folder}", "license": "CC0-1.0", "min_document_chars": 20, "max_document_chars": 200,
-        "heldout_percent": 20, "num_name_words": 10, "facts": Facts(50),
+        "heldout_percent": 20, "num_name_words": 20, "facts": Facts(50),
     }  # fmt: skip
     return Corpus(**(values | changes))  # type: ignore[arg-type]
 
@@ -34,6 +34,7 @@ def texts(tmp_path: Path) -> Path:
     folder = tmp_path / "texts"
     folder.mkdir()
     words = ["river", "stone", "cloud", "amber", "winter", "garden", "window", "silver", "copper", "basket"]
+    words += ["lantern", "meadow", "harbor", "pepper", "velvet", "timber", "anchor", "candle", "pocket", "mirror"]
     rng = np.random.default_rng(0)
     for number in range(20):
         lines = [" ".join(rng.choice(words, 8)) for _ in range(12)]

@@ -45,7 +45,8 @@ def recipe(parent: Path, **trl: Any) -> TrainRecipe:
     data = (DataShare("dataset:long_input", 0.5), DataShare("dataset:short", 0.5))
     keys: dict[str, Any] = {
         "model_name_or_path": str(parent), "max_length": 256, "max_steps": 3, "per_device_train_batch_size": 2,
-        "seed": 0, "learning_rate": 1e-3, "bf16": False, "use_cpu": True, "gradient_checkpointing": False, "save_strategy": "no",
+        "learning_rate": 1e-3, "bf16": False, "use_cpu": True, "gradient_checkpointing": False, "save_strategy": "no",
+        "seed": 0,
     }  # fmt: skip
     return TrainRecipe(Path("train_1.yaml"), Stage(256, 40_000.0, 512, data, 1), {**keys, **trl})
 
