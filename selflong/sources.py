@@ -26,21 +26,43 @@ def model_path(reference: str, out: Path) -> str:
         return str(folder)
     if Path(reference).is_dir():
         return reference
-    return _snapshot(reference, "model")
+    return _snapshot(reference)
 
 
-def _snapshot(reference: str, kind: str) -> str:
+def _snapshot(reference: str) -> str:
     from huggingface_hub import snapshot_download
 
     repo_id, _, revision = reference.partition("@")
     try:
-        return str(snapshot_download(repo_id, revision=revision or "main", repo_type=kind))
+        return str(snapshot_download(repo_id, revision=revision or "main"))
     except Exception as error:
-        raise UserError(
-            reference,
-            f"cannot be fetched from the Hub ({type(error).__name__})",
-            "log in with `hf auth login`, check the name and revision, or give a local folder",
-        ) from error
+        raise _unreachable(reference, error) from error
+
+
+def pinned_dataset(reference: str) -> str:
+    """`id@revision` of a Hub dataset with the revision resolved to its commit, so that a run records what it read."""
+    from huggingface_hub import HfApi
+
+    repo_id, _, revision = reference.partition("@")
+    try:
+        info = HfApi().dataset_info(repo_id, revision=revision or "main")
+    except Exception as error:
+        raise _unreachable(reference, error) from error
+    return f"{repo_id}@{info.sha}"
+
+
+def revision_of(path: str) -> str | None:
+    """The commit of a model path that came from the Hub's cache; None for any other folder."""
+    folder = Path(path)
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+def _unreachable(reference: str, error: Exception) -> UserError:
+    return UserError(
+        reference,
+        f"cannot be fetched from the Hub ({type(error).__name__})",
+        "log in with `hf auth login`, check the name and revision, or give a local folder",
+    )
 
 
 def is_hub(reference: str) -> bool:

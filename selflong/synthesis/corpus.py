@@ -7,6 +7,7 @@ no part of the product: it is read by `synthesis/agreement.py` alone, after synt
 """
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -23,8 +24,9 @@ from tqdm import tqdm
 from selflong.errors import UserError
 from selflong.recipe import Corpus
 from selflong.records import Document
+from selflong.sources import pinned_dataset
 from selflong.synthesis.python_docs import iter_python_docs
-from selflong.text_skills import fact
+from selflong.text_skills import NOTHING, fact
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("source", pa.string()), ("license", pa.string()), ("text", pa.large_string())]
@@ -38,6 +40,8 @@ def build_corpus(corpus: Corpus, seed: int, work: Path, facts: dict[str, Any]) -
 
     Raises UserError if the source is missing or holds no document within the length bounds.
     """
+    if corpus.source.startswith("hub:"):
+        corpus = dataclasses.replace(corpus, source="hub:" + pinned_dataset(corpus.source.removeprefix("hub:")))
     documents = list(deduplicated(iter_documents(corpus)))
     if len(documents) < 2:
         raise UserError(
@@ -160,6 +164,7 @@ def frequent_words(texts: Iterable[str], count: int) -> list[str]:
     counts: collections.Counter[str] = collections.Counter()
     for text in texts:
         counts.update(re.findall(r"(?<![\w.(])[a-z]{4,8}(?![\w.(])", text))
+    del counts[NOTHING]  # a key must not look like a refusal
     ranked = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     skipped = max(0, min(SKIPPED_WORDS, len(ranked) - count))
     return ranked[skipped : skipped + count]

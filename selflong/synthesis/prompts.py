@@ -111,7 +111,7 @@ class ToyPrompts:
 
     def parse_topic(self, reply: str) -> str:
         match = re.fullmatch(r"([a-z]{3,12})\.", reply.strip())
-        if not match:
+        if not match or match[1] == NOTHING:
             raise UnusableError("malformed topic")
         return match[1]
 

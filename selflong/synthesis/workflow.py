@@ -56,7 +56,9 @@ class Workflow:
         """Make sample `index` of config `name`. Raises DroppedError."""
         rng = np.random.default_rng([self.synthesis.seed, _stable_number(name), index])
         if config.kind == "long_output":
-            return await self._long_output(config, index, rng)
+            from selflong.synthesis.long_output import long_output_sample
+
+            return await long_output_sample(self, config, index, rng)
         written = await self._write_instructions(int(rng.choice(config.num_questions)), rng)
         instructions = [text for text, _ in written]
         # A short sample is about the document it was asked from; a long one about what retrieval finds.
@@ -65,7 +67,7 @@ class Workflow:
         answered, relevant = await self._answer_all(instructions, chosen)
         instructions, responses = [text for text, _ in answered], [text for _, text in answered]
         prompt = self._turns(chosen, instructions, responses)
-        num_tokens = self.count_chat_tokens([*prompt, _turn("assistant", responses[-1])])
+        num_tokens = self.count_chat_tokens([*prompt, turn("assistant", responses[-1])])
         if num_tokens > config.target_length:
             raise DroppedError("longer than the target length")
         return Example(
@@ -87,9 +89,9 @@ class Workflow:
     def _turns(self, chosen: list[int], instructions: Sequence[str], responses: Sequence[str]) -> list[Message]:
         """Documents and the first instruction, then each response but the last and the instruction after it."""
         documents = [self.documents[i].text for i in chosen]
-        turns = [_turn("user", self.prompts.user_turn(documents, instructions[0]))]
+        turns = [turn("user", self.prompts.user_turn(documents, instructions[0]))]
         for response, instruction in zip(responses, instructions[1:], strict=False):
-            turns += [_turn("assistant", response), _turn("user", instruction)]
+            turns += [turn("assistant", response), turn("user", instruction)]
         return turns
 
     # -- 1. instruction
@@ -130,7 +132,7 @@ class Workflow:
         used = self._prompt_tokens([], instructions)
         chosen: list[int] = []
         for position in dict.fromkeys(sources + candidates):
-            needed = self._tokens_of(position)
+            needed = self.document_tokens(position)
             if used + needed <= budget:
                 chosen.append(position)
                 used += needed
@@ -146,7 +148,7 @@ class Workflow:
     def _prompt_tokens(self, chosen: list[int], instructions: list[str]) -> int:
         """Tokens of all turns with empty responses."""
         turns = self._turns(chosen, instructions, [""] * len(instructions))
-        return self.count_chat_tokens([*turns, _turn("assistant", "")])
+        return self.count_chat_tokens([*turns, turn("assistant", "")])
 
     # -- 3. reading and 4. response
 
@@ -159,7 +161,8 @@ class Workflow:
         answered, relevant = [], []
         for outcome in outcomes:
             if isinstance(outcome, DroppedError):
-                self.ignored[f"instruction left out: {outcome}"] += len(instructions) > 1
+                if len(instructions) > 1:
+                    self.ignored[f"instruction left out: {outcome}"] += 1
             elif isinstance(outcome, BaseException):
                 raise outcome
             else:
@@ -217,52 +220,6 @@ class Workflow:
                 raise DroppedError("findings do not get shorter")
         return findings
 
-    # -- long output
-
-    async def _long_output(self, config: DatasetConfig, index: int, rng: np.random.Generator) -> Example:
-        """A document as the response to a writing instruction that the generator derives from its beginning."""
-        start = int(rng.integers(len(self.documents)))
-        wanted = int(np.exp(rng.uniform(np.log(16), np.log(config.target_length - 16))))
-        text, used = self._joined_documents(start, wanted, config.target_length - 32)
-        opening = next(chunk(text, self.synthesis.reading.chunk_tokens, self.count_generator_tokens))
-        limit = self.synthesis.generator.max_instruction_tokens
-        reply = await self.engine.ask("topic", self.prompts.topic(opening), limit)
-        try:
-            topic = self.prompts.parse_topic(reply.text)
-        except UnusableError as reason:
-            raise DroppedError(str(reason)) from reason
-        instruction = self.prompts.writing(len(text.split()), topic)
-        num_tokens = self.count_chat_tokens([_turn("user", instruction), _turn("assistant", text)])
-        if num_tokens > config.target_length:
-            raise DroppedError("longer than the target length")
-        return Example(
-            index=index,
-            kind=config.kind,
-            prompt=(_turn("user", instruction),),
-            completion=text,
-            instructions=(instruction,),
-            document_ids=tuple(self.documents[i].id for i in used),
-            relevant_depths_percent=(),
-            num_chunks=1,
-            num_relevant_chunks=1,
-            num_tokens=num_tokens,
-            generator=self.synthesis.generator.model,
-            prompt_version=VERSION,
-            seed=self.synthesis.seed,
-        )
-
-    def _joined_documents(self, start: int, wanted_tokens: int, limit: int) -> tuple[str, list[int]]:
-        """Neighbouring documents of one source from `start` on, about `wanted_tokens` and at most `limit` tokens."""
-        used, size = [start], self._tokens_of(start)
-        source = self.documents[start].source
-        for position in range(start + 1, len(self.documents)):
-            needed = self._tokens_of(position)
-            if self.documents[position].source != source or size >= wanted_tokens or size + needed > limit:
-                break
-            used.append(position)
-            size += needed
-        return "\n".join(self.documents[i].text for i in used), used
-
     # -- documents and their chunks
 
     def _chunks_of(self, position: int) -> list[Chunk]:
@@ -272,24 +229,24 @@ class Workflow:
             self._chunks[position] = [Chunk(document.id, piece) for piece in pieces]
         return self._chunks[position]
 
-    def _tokens_of(self, position: int) -> int:
+    def document_tokens(self, position: int) -> int:
         """Tokens that a document adds to a prompt, its separator included."""
         if position not in self._document_tokens:
-            empty, text = self.count_chat_tokens([_turn("user", "")]), self.documents[position].text + "\n"
-            self._document_tokens[position] = self.count_chat_tokens([_turn("user", text)]) - empty
+            empty, text = self.count_chat_tokens([turn("user", "")]), self.documents[position].text + "\n"
+            self._document_tokens[position] = self.count_chat_tokens([turn("user", text)]) - empty
         return self._document_tokens[position]
 
     def _depths(self, chosen: list[int], relevant: set[int]) -> tuple[float, ...]:
         """Where the relevant documents start, in percent of all document tokens."""
-        total, before, depths = sum(map(self._tokens_of, chosen)), 0, []
+        total, before, depths = sum(map(self.document_tokens, chosen)), 0, []
         for position in chosen:
             if position in relevant:
                 depths.append(round(100 * before / total, 1))
-            before += self._tokens_of(position)
+            before += self.document_tokens(position)
         return tuple(depths)
 
 
-def _turn(role: str, content: str) -> Message:
+def turn(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 
@@ -301,5 +258,5 @@ def as_row(example: Example) -> dict[str, Any]:
     """An example as a row of `records.example_features`."""
     row = dict(example.__dict__)
     row["prompt"] = list(example.prompt)
-    row["completion"] = [_turn("assistant", example.completion)]
+    row["completion"] = [turn("assistant", example.completion)]
     return row

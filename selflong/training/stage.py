@@ -13,7 +13,7 @@ import numpy as np
 
 from selflong.errors import UserError
 from selflong.recipe import DataShare, TrainRecipe
-from selflong.sources import model_path
+from selflong.sources import model_path, revision_of
 from selflong.training.rope import check_saved_rope, extended_config
 from selflong.training.rows import Encoded, RowCounts, build_rows, encode
 
@@ -46,6 +46,7 @@ def train_stage(train: TrainRecipe, out: Path, work: Path, facts: dict[str, Any]
     facts.update(
         stage=train.name,
         parent=train.parent,
+        parent_revision=revision_of(parent),
         context_length=train.stage.context_length,
         max_length=arguments.max_length,
         rope_theta=train.stage.rope_theta,
