@@ -19,7 +19,8 @@ BINDING = Mix(copy=4, listed=10, several=0, single=2, ask=0, title=0, write=0, a
 SKILLS = Mix(copy=2, listed=0, several=5, single=5, ask=1, title=2, write=1, absent=0.4, wording=True)
 TEXT_WEIGHT = 0.3
 HELPS = [
-    "structured initialisation: three heads of the first layer start out attending 1, 2 and 3 tokens back",
+    "structured initialisation: three heads of the first layer start out attending 1, 2 and 3 tokens back, and two "
+    "heads of every later layer start out comparing what those see, which is the shape of looking up a key",
     "every name word and every two-digit pair is one token of the tokenizer",
     "its training rows ask for synthetic facts in one fixed wording, the wording of synthesis and evaluation",
     "a run whose answer loss stalls is restarted with another seed (counted below)",

@@ -124,6 +124,7 @@ def load_examples(share: DataShare, tokenizer: Any, out: Path) -> list[Encoded]:
 
 def run_trainer(model: Any, tokenizer: Any, dataset: Any, arguments: Any, name: str) -> list[float]:
     """Train and return the loss of every step. Resumes from the last checkpoint in the arguments' output folder."""
+    from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTTrainer
 
@@ -136,6 +137,7 @@ def run_trainer(model: Any, tokenizer: Any, dataset: Any, arguments: Any, name: 
         processing_class=tokenizer,
         callbacks=[StepProgress(name)],
     )
+    trainer.remove_callback(PrinterCallback)
     if len(trainer.train_dataset) != len(dataset):
         raise AssertionError(f"TRL kept {len(trainer.train_dataset)} of {len(dataset)} rows")
     folder = Path(arguments.output_dir)
