@@ -26,7 +26,7 @@ from selflong.synthesis.workflow import DroppedError, Workflow
 from selflong.tokens import chat_counter, chat_ids, text_counter
 
 # A config gives up when this many samples were tried for each one wanted: the gates then say what is wrong.
-MAX_TRIES_PER_SAMPLE = 8
+MAX_TRIES_PER_SAMPLE = 16
 
 
 def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any]) -> None:

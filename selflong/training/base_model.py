@@ -16,7 +16,7 @@ from selflong.text_skills import ASK, NOTHING, TITLE, fact, question, writing_re
 from selflong.training.short_skills import ANSWER, COPY, TEXT, WORDING, WRITTEN, Mix, ShortSkills
 
 BINDING = Mix(copy=4, listed=10, several=0, single=2, ask=0, title=0, write=0, absent=0.0, wording=False)
-SKILLS = Mix(copy=2, listed=0, several=5, single=5, ask=1, title=2, write=1, absent=0.4, wording=True)
+SKILLS = Mix(copy=3, listed=0, several=5, single=4, ask=1, title=2, write=1, absent=0.4, wording=True)
 TEXT_WEIGHT = 0.3
 HELPS = [
     "structured initialisation: three heads of the first layer start out attending 1, 2 and 3 tokens back, and two "
@@ -39,7 +39,7 @@ def build_base(base: Base, corpus: Path, work: Path, facts: dict[str, Any]) -> N
     seeds: list[int] = []
     while True:
         seeds.append(base.seed + 1000 * len(seeds))
-        skills = ShortSkills(tokenizer, documents, names["train"], base.model.context_length, seeds[-1])
+        skills = ShortSkills(tokenizer, documents, names, base.model.context_length, seeds[-1])
         model = build_model(base.model, tokenizer, seeds[-1])
         run = _Run(model, skills, base.training)
         stalled = not run.bind(last_try=len(seeds) > base.training.max_restarts)

@@ -6,7 +6,8 @@ topic, and writing a passage of a required number of words. Values, keys and pos
 nothing here sees the corpus box's inserted facts. Legend: T tokens.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,11 +44,21 @@ class Mix:
         return self.copy + self.listed + self.several + self.single + self.ask + self.title + self.write
 
 
-class ShortSkills:
-    """Draws rows. `documents` are plain passages, `words` the training words of needle keys."""
+def plain_word_tokens(tokenizer: Any, excluded: set[str]) -> list[str]:
+    """Lower-case words of three letters and more that are one token with the space before them, in token order."""
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    words = [str(token).removeprefix("Ġ") for token in tokens if re.fullmatch("Ġ[a-z]{3,}", str(token))]
+    return [word for word in words if word not in excluded and word not in {"none", "magic", "number"}]
 
-    def __init__(self, tokenizer: Any, documents: Sequence[str], words: Sequence[str], length: int, seed: int) -> None:
-        self.tokenizer, self.length, self.words = tokenizer, length, list(words)
+
+class ShortSkills:
+    """Draws rows. `documents` are plain passages, `names` the words of needle keys, training and held out."""
+
+    def __init__(
+        self, tokenizer: Any, documents: Sequence[str], names: Mapping[str, Sequence[str]], length: int, seed: int
+    ) -> None:
+        self.tokenizer, self.length, self.words = tokenizer, length, list(names["train"])
+        self.any_words = plain_word_tokens(tokenizer, excluded=set(names["heldout"]))
         self.rng = np.random.default_rng(seed)
         encoded = tokenizer(list(documents), add_special_tokens=False).input_ids
         newline = self.encode("\n")
@@ -84,9 +95,13 @@ class ShortSkills:
         return self.stream[start : start + count]
 
     def keys(self, count: int) -> list[str]:
-        """`count` keys of two different words; no word stands in two of them."""
-        chosen = self.rng.choice(len(self.words), 2 * count, replace=False)
-        return [f"{self.words[a]} {self.words[b]}" for a, b in chosen.reshape(count, 2)]
+        """`count` keys of two different words; no word stands in two of them.
+
+        Half of the time of any words that are a token, so that copying a key is learned and not a list of words.
+        """
+        words = self.words if self.rng.random() < 0.5 else self.any_words
+        chosen = self.rng.choice(len(words), 2 * count, replace=False)
+        return [f"{words[a]} {words[b]}" for a, b in chosen.reshape(count, 2)]
 
     def value(self) -> str:
         return f"{self.rng.integers(0, 1_000_000):06d}"

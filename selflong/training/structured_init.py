@@ -2,10 +2,10 @@
 
 Part of the demo alone, and declared on its card. Three ideas: q = k and o = vᵀ in every layer (mimetic initialisation,
 arXiv 2305.09828); three heads of the first layer start out attending 1, 2, 3 tokens back, by the phase of RoPE, and
-write what they see into a subspace each; two heads of every later layer start out looking for a place whose tokens 2 (3)
-back equal their own 1 (2) back, which is where an answer to "… for KEY is" stands. Nothing is frozen; copying a value,
-leaving the right one out, asking and everything else is learned. With one subspace shared by all three look-back heads,
-one seed in three did not bind values to keys within 900 steps; with one each, three of three did after 255 to 280.
+write what they see into a subspace each; two heads of every later layer start out looking for a place whose tokens 2
+(3) back equal their own 1 (2) back, which is where an answer to "… for KEY is" stands. Nothing is frozen; copying a
+value, refusing, asking and everything else is learned. With one subspace shared by all three look-back heads, one seed
+in three did not bind values to keys within 900 steps; with one each, three of three did after 255 to 280.
 
 Legend: V vocabulary, D model dim, H head dim.
 """

@@ -24,6 +24,7 @@ WORDS += [
     "thimble",
     "kettle",
 ]
+NAMES = {"train": WORDS, "heldout": []}
 FACT = re.compile(r"The magic number for (\w+ \w+) is (\d{6})\.")
 DIALOGUE = re.compile(r"What is the magic number for (\w+ \w+)\?<\|assistant\|> (\w+ \w+) is (\w+)\.")
 
@@ -36,7 +37,7 @@ def skills() -> ShortSkills:
         "\nThe magic number for is none.",
         "\nAsk:\nTitle:\nWrite 1 words about",
     ]
-    return ShortSkills(train_tokenizer(documents, WORDS, phrases, 900), documents, WORDS, 128, 0)
+    return ShortSkills(train_tokenizer(documents, WORDS, phrases, 900), documents, NAMES, 128, 0)
 
 
 def text_of(skills: ShortSkills, row: Row) -> str:
@@ -107,7 +108,7 @@ def test_written_passages_have_the_required_words(skills: ShortSkills) -> None:
 
 def test_same_seed_same_rows(skills: ShortSkills) -> None:
     def first(seed: int) -> np.ndarray:
-        again = ShortSkills(skills.tokenizer, skills.documents, WORDS, 128, seed)
+        again = ShortSkills(skills.tokenizer, skills.documents, NAMES, 128, seed)
         return again.batch(SKILLS)[0]
 
     assert np.array_equal(first(5), first(5)) and not np.array_equal(first(5), first(6))
