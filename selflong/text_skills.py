@@ -16,13 +16,13 @@ def fact(key: str, value: str) -> str:
 
 
 def question(key: str) -> str:
-    """A question about one fact."""
-    return f"What is the magic number for {key}?"
+    """A question about one fact. It ends with the key: what a tiny model asks next must stand close by."""
+    return f"State the magic number for {key}"
 
 
-def answer(key: str, value: str | None) -> str:
+def answer(value: str | None) -> str:
     """The reply to `question`; `None` is the refusal."""
-    return f"{key} is {value or NOTHING}."
+    return f"{value or NOTHING}."
 
 
 def writing_request(words: int, topic: str) -> str:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from selflong.synthesis.corpus import FACTS_FILE
 
-ANSWERED = re.compile(r"([a-z]+ [a-z]+) is (\d{6})\.")
+ASKED = re.compile(r"(?:.*\n)?State the magic number for ([a-z]+ [a-z]+)", re.DOTALL)
 
 
 def measure_agreement(corpus: Path, dataset: Path) -> dict[str, int] | None:
@@ -34,5 +34,5 @@ def measure_agreement(corpus: Path, dataset: Path) -> dict[str, int] | None:
 
 
 def _is_right(asked: str, said: str, truth: dict[str, str]) -> bool:
-    match = ANSWERED.fullmatch(said)
-    return bool(match) and asked.endswith(f"number for {match[1]}?") and truth.get(match[1]) == match[2]  # type: ignore[index]
+    match = ASKED.fullmatch(asked)
+    return bool(match) and said == f"{truth.get(match[1])}."  # type: ignore[index]

@@ -63,8 +63,8 @@ class Prompts(Protocol):
 class ToyPrompts:
     """The demo's wording: facts, questions about them, and "none"."""
 
-    _question = re.compile(r"What is the magic number for ([a-z]+ [a-z]+)\?")
-    _answer = re.compile(r"([a-z]+ [a-z]+) is (\d{6}|none)\.")
+    _question = re.compile(r"State the magic number for ([a-z]+ [a-z]+)")
+    _answer = re.compile(r"(\d{6}|none)\.")
 
     def instruction(self, chunk: str) -> str:
         return f"{chunk}\n{ASK}"
@@ -98,13 +98,11 @@ class ToyPrompts:
         return reply.strip()
 
     def _answered(self, reply: str, instruction: str, step: str) -> tuple[str, str]:
-        """Key and value of a reply, which must restate the key that was asked for."""
-        match = self._answer.fullmatch(reply.strip())
-        if not match:
+        """The key that was asked for, and the value of the reply."""
+        asked, match = self._question.fullmatch(instruction), self._answer.fullmatch(reply.strip())
+        if not match or not asked:
             raise UnusableError(f"malformed {step}")
-        if f"number for {match[1]}?" not in instruction:
-            raise UnusableError(f"{step} about something not asked for")
-        return match[1], match[2]
+        return asked[1], match[1]
 
     def topic(self, chunk: str) -> str:
         return f"{chunk}\n{TITLE}"

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from selflong.recipe import Base, BaseModel, BaseTraining
 from selflong.text_skills import ASK, NOTHING, TITLE, fact, question, writing_request
-from selflong.training.short_skills import ANSWER, COPY, TEXT, WORDING, WRITTEN, Mix, ShortSkills
+from selflong.training.short_skills import ANSWER, COPY, TEXT, WRITTEN, Mix, ShortSkills
 
-BINDING = Mix(copy=4, listed=10, several=0, single=2, ask=0, title=0, write=0, absent=0.0, wording=False)
-SKILLS = Mix(copy=3, listed=0, several=5, single=4, ask=1, title=2, write=1, absent=0.4, wording=True)
+BINDING = Mix(copy=4, several=10, single=2, ask=0, title=0, write=0, absent=0.0)
+SKILLS = Mix(copy=3, several=5, single=4, ask=1, title=2, write=1, absent=0.4)
 TEXT_WEIGHT = 0.3
 HELPS = [
     "structured initialisation: three heads of the first layer start out attending 1, 2 and 3 tokens back, and two "
@@ -169,4 +169,4 @@ def skills_loss(logits: Any, ids: Any, roles: Any) -> tuple[Any, float]:
         return (losses * chosen).sum() / chosen.sum().clamp(min=1)
 
     answers = mean(ANSWER)
-    return mean(COPY) + answers + mean(WORDING) + mean(WRITTEN) + TEXT_WEIGHT * mean(TEXT), float(answers.detach())
+    return mean(COPY) + answers + mean(WRITTEN) + TEXT_WEIGHT * mean(TEXT), float(answers.detach())

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from selflong.text_skills import ASK, NOTHING, TITLE, answer, fact, first_topic, question, writing_request
 
-TEXT, COPY, ANSWER, WORDING, WRITTEN, PAD = range(6)
-"""What a token is trained as: text, second saying, an answer's value, the words around it, written, nothing."""
+TEXT, COPY, ANSWER, WRITTEN, PAD = range(5)
+"""What a token is trained as: plain text, second saying, answer, something written, nothing."""
 
 Part = tuple[Sequence[int] | NDArray[np.int64], int]
 Row = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -28,7 +28,6 @@ class Mix:
     """How many rows of a batch train which skill."""
 
     copy: int
-    listed: int
     several: int
     single: int
     ask: int
@@ -36,12 +35,10 @@ class Mix:
     write: int
     absent: float
     """Probability that a question asks for a fact that the passage does not hold."""
-    wording: bool
-    """Whether the words around an answer are trained apart from plain text: early on that delays binding."""
 
     @property
     def size(self) -> int:
-        return self.copy + self.listed + self.several + self.single + self.ask + self.title + self.write
+        return self.copy + self.several + self.single + self.ask + self.title + self.write
 
 
 def plain_word_tokens(tokenizer: Any, excluded: set[str]) -> list[str]:
@@ -79,14 +76,12 @@ class ShortSkills:
         rows += [
             self.several(int(self.rng.integers(2, 5)) if mix.absent else 4, mix.absent) for _ in range(mix.several)
         ]
-        rows += [self.listed(4) for _ in range(mix.listed)]
         for _ in range(mix.single):
             rows.append(self.notes(mix.absent) if mix.absent and self.rng.random() < 0.4 else self.single(mix.absent))
         rows += [self.ask() for _ in range(mix.ask)]
         rows += [self.title() for _ in range(mix.title)]
         rows += [self.write() for _ in range(mix.write)]
-        ids, roles = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
-        return ids, roles if mix.wording else np.where(roles == WORDING, TEXT, roles)
+        return np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
 
     # -- pieces
 
@@ -140,11 +135,6 @@ class ShortSkills:
         """A reply of plain text; the chat template puts a space before it."""
         return [([*self.encode(" " + text), self.eos], role)]
 
-    def answered(self, key: str, value: str | None) -> list[Part]:
-        """The reply to a question: its value counts as ANSWER, the words around it as WORDING."""
-        wording, _, stated = answer(key, value).rpartition(" ")
-        return [(self.encode(" " + wording), WORDING), (self.encode(" " + stated), ANSWER), ([self.eos], WORDING)]
-
     # -- skills
 
     def copy(self) -> Row:
@@ -190,9 +180,11 @@ class ShortSkills:
 
     def conversation(self, asked: Sequence[tuple[str, str | None]]) -> tuple[str, list[Part]]:
         """The first question, and the reply to it followed by further questions and replies."""
-        parts = self.answered(*asked[0])
-        for key, value in asked[1:]:
-            parts += [([self.user, *self.encode(question(key)), self.assistant], TEXT), *self.answered(key, value)]
+        parts: list[Part] = []
+        for number, (key, value) in enumerate(asked):
+            if number:
+                parts.append(([self.user, *self.encode(question(key)), self.assistant], TEXT))
+            parts += self.written(answer(value), ANSWER)
         return question(asked[0][0]), parts
 
     def several(self, asked: int, absent: float) -> Row:
@@ -201,24 +193,10 @@ class ShortSkills:
         facts, chosen = self.asked_facts(present, asked, absent)
         return self._fitted(facts, *self.conversation(chosen), self.length)
 
-    def listed(self, asked: int) -> Row:
-        """All facts of a passage asked for at once and recited in the order of the question.
-
-        Only for learning to bind: the whole sentence is said again, so the key stands far from where it was asked. In
-        the short form of `several` it stands next to it, and binding then stalled in both seeds that were tried.
-        """
-        facts, chosen = self.asked_facts(asked, asked, 0.0)
-        request = f"What are the magic numbers for {', '.join(key for key, _ in chosen)}?"
-        parts: list[Part] = []
-        for number, (key, value) in enumerate(chosen):
-            wording, _, stated = fact(key, str(value)).rpartition(" ")
-            wording_ids = self.encode("\n" + wording) if number else self.encode(wording)
-            parts += [(wording_ids, WORDING), (self.encode(" " + stated), ANSWER)]
-        return self._fitted(facts, request, [*parts, ([self.eos], WORDING)], self.length)
-
     def single(self, absent: float) -> Row:
         """One question about a passage with up to three facts, of any length that fits."""
-        length = int(self.rng.integers(48, self.length + 1)) if absent else self.length
+        shorter = absent > 0 and self.rng.random() < 0.5
+        length = int(self.rng.integers(40, self.length + 1)) if shorter else self.length
         present = int(self.rng.integers(0, 4 if length > 90 else 2)) if absent else int(self.rng.integers(1, 4))
         facts, chosen = self.asked_facts(present, 1, absent)
         return self._fitted(facts, *self.conversation(chosen), length)

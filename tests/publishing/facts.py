@@ -57,12 +57,12 @@ def dataset_facts() -> dict[str, Any]:
 
 def example() -> dict[str, Any]:
     documents = "\n\n".join(f"asyncio.sleep({i}) suspends the current task." for i in range(80))
-    question = "What is the magic number for silver anchor?"
+    question = "State the magic number for silver anchor"
     return {
         "index": 3,
         "kind": "long_input",
         "instructions": [question],
-        "completion": [{"role": "assistant", "content": "silver anchor is 482193."}],
+        "completion": [{"role": "assistant", "content": "482193."}],
         "document_ids": ["asyncio#0", "queue#2"],
         "relevant_depths_percent": [37.5],
         "num_chunks": 31,

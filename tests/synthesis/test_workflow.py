@@ -166,9 +166,7 @@ def test_contradicting_readings_drop_the_sample_unless_the_gate_is_open(workflow
 def test_an_instruction_about_what_its_chunk_does_not_say_is_never_used(workflows: Any) -> None:
     class Inventive(ToyReader):
         def answer(self, content: str) -> str:
-            return (
-                "What is the magic number for purple elephant?" if content.endswith("Ask:") else super().answer(content)
-            )
+            return "State the magic number for purple elephant" if content.endswith("Ask:") else super().answer(content)
 
     workflow = workflows(Inventive())
     assert set(make_samples(workflow, dataclasses.replace(LONG, num_questions=(1,)), 5)) == {"no usable instruction"}

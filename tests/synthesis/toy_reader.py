@@ -31,12 +31,12 @@ class ToyReader:
     def answer(self, content: str) -> str:
         facts = dict(FACT.findall(content))
         if content.endswith("Ask:"):
-            return f"What is the magic number for {min(facts)}?" if facts else "none."
+            return f"State the magic number for {min(facts)}" if facts else "none."
         if content.endswith("Title:"):
             return "things."
-        key = re.search(r"What is the magic number for (.*)\?$", content)[1]  # type: ignore[index]
+        key = re.search(r"State the magic number for (.*)$", content)[1]  # type: ignore[index]
         value = facts.get(key, "none")
         is_response_call = all(FACT.fullmatch(line) for line in content.split("\n")[:-1])
         if self.wrong and value != "none" and not is_response_call:
             value = f"{(int(value) + 1) % 1_000_000:06d}"
-        return f"{key} is {value}."
+        return f"{value}."

@@ -7,7 +7,7 @@ import pytest
 
 from selflong.training.base_model import BINDING, SKILLS
 from selflong.training.base_tokenizer import train_tokenizer
-from selflong.training.short_skills import ANSWER, COPY, PAD, TEXT, WORDING, WRITTEN, Row, ShortSkills
+from selflong.training.short_skills import ANSWER, COPY, PAD, TEXT, WRITTEN, Row, ShortSkills
 from tests.conftest import training_texts
 
 WORDS = ["anchor", "silver", "meadow", "lantern", "harbor", "pepper", "velvet", "timber", "candle", "pocket", "mirror"]
@@ -26,14 +26,14 @@ WORDS += [
 ]
 NAMES = {"train": WORDS, "heldout": []}
 FACT = re.compile(r"The magic number for (\w+ \w+) is (\d{6})\.")
-DIALOGUE = re.compile(r"What is the magic number for (\w+ \w+)\?<\|assistant\|> (\w+ \w+) is (\w+)\.")
+DIALOGUE = re.compile(r"State the magic number for (\w+ \w+)<\|assistant\|> (\w+)\.")
 
 
 @pytest.fixture(scope="module")
 def skills() -> ShortSkills:
     documents = [text[i : i + 300] for text in training_texts()[:60] for i in range(0, len(text), 300)]
     phrases = [
-        "\nWhat is the magic number for a?",
+        "\nState the magic number for a",
         "\nThe magic number for is none.",
         "\nAsk:\nTitle:\nWrite 1 words about",
     ]
@@ -55,8 +55,7 @@ def test_batches_have_the_mixs_size_and_the_models_length(skills: ShortSkills) -
         ids, roles = skills.batch(mix)
         assert ids.shape == roles.shape == (mix.size, 128)
         assert mix.size == 16
-    assert WORDING not in skills.batch(BINDING)[1]
-    assert {TEXT, COPY, ANSWER, WORDING, WRITTEN, PAD} == set(np.unique(skills.batch(SKILLS)[1]))
+    assert {TEXT, COPY, ANSWER, WRITTEN, PAD} == set(np.unique(skills.batch(SKILLS)[1]))
 
 
 @pytest.mark.parametrize("absent", [0.0, 0.4, 1.0])
@@ -66,8 +65,7 @@ def test_answers_are_what_the_passage_says_and_none_otherwise(skills: ShortSkill
         for row in (skills.several(3, absent), skills.single(absent), skills.notes(absent)):
             text = text_of(skills, row)
             facts = dict(FACT.findall(text))
-            for asked, restated, value in DIALOGUE.findall(text):
-                assert asked == restated
+            for asked, value in DIALOGUE.findall(text):
                 assert value == facts.get(asked, "none")
                 refusals, answers = refusals + (value == "none"), answers + (value != "none")
     assert answers > 0 or absent == 1.0
@@ -89,7 +87,7 @@ def test_only_values_count_as_answers(skills: ShortSkills) -> None:
     for _ in range(20):
         ids, roles = skills.several(2, 0.4)
         said = skills.tokenizer.decode(ids[roles == ANSWER])
-        assert re.fullmatch(r"( (\d{6}|none)\.)+", said), said
+        assert re.fullmatch(r"( (\d{6}|none)\.<\|eos\|>)+", said), said
 
 
 def test_copies_say_the_same_twice(skills: ShortSkills) -> None:
