@@ -90,8 +90,9 @@ def _build(arguments: argparse.Namespace) -> None:
     _quiet_libraries()
     run(recipe, out, verbs, only, set(arguments.force))
     if arguments.verb in ("run", "report"):
-        from selflong.report import closing_screen
+        from selflong.report import closing_screen, place_results
 
+        place_results(out)
         print(closing_screen(recipe, out))
 
 

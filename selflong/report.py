@@ -1,8 +1,9 @@
-"""Last box of the arrow: predictions and manifests → `results.json`, `report/` (tables, plots) and the model card.
+"""Last box of the arrow: predictions and manifests → `report/` (results.json, tables, plots) and the model card.
 
 The one place where evaluation's tables meet publishing's cards.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,15 +13,17 @@ from selflong import manifest
 from selflong.recipe import EvaluatedModel, Recipe
 from selflong.sources import stage_folder
 
+RESULTS = "results.json"
+
 
 def write_report(recipe: Recipe, out: Path, work: Path, facts: dict[str, Any]) -> None:
-    """Write `results.json` beside the boxes, tables and plots into `work`, and the card of the final stage."""
+    """Write `results.json`, tables and plots into `work`, and the card of the final stage into its checkpoint."""
     from selflong.evals.plots import draw
     from selflong.evals.results import build_results, render_markdown_table
 
     predictions = out / "evals" / "predictions"
     results = build_results(recipe.evals, predictions, manifest.product_sha256(predictions))
-    manifest.write_json(out / "results.json", results)
+    manifest.write_json(work / RESULTS, results)
     table = render_markdown_table(results, main_models(recipe))
     (work / "needle.md").write_text(table + "\n", encoding="utf-8")
     pictures = draw(results, recipe.evals, work)
@@ -28,6 +31,11 @@ def write_report(recipe: Recipe, out: Path, work: Path, facts: dict[str, Any]) -
     final = final_stage(recipe)
     if final:
         _write_model_card(recipe, out, work, results, {"Needle in a haystack": table}, pictures)
+
+
+def place_results(out: Path) -> None:
+    """Copy `report/results.json` to where others look for it, beside the boxes."""
+    manifest.write_text(out / RESULTS, (out / "report" / RESULTS).read_text(encoding="utf-8"))
 
 
 def main_models(recipe: Recipe) -> dict[str, EvaluatedModel]:
@@ -86,11 +94,9 @@ def _write_model_card(
 
 def closing_screen(recipe: Recipe, out: Path) -> str:
     """What a run ends with: the table, what it means, the folders and the next command."""
-    import json
-
     from selflong.evals.results import render_text_table
 
-    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((out / "report" / RESULTS).read_text(encoding="utf-8"))
     where = os.path.relpath(out)
     lines = ["", render_text_table(results, main_models(recipe)), ""]
     if recipe.base:
@@ -105,7 +111,8 @@ def closing_screen(recipe: Recipe, out: Path) -> str:
             "one direct stage at the final length did as well as doubling in our measurements.",
             "",
         ]
-    config = next(iter(recipe.synthesis.configs))
+    configs = recipe.synthesis.configs
+    config = max(configs, key=lambda name: configs[name].target_length)
     lines += [
         f"  dataset       {where}/dataset         load_dataset('{where}/dataset', '{config}')",
         f"  checkpoints   {where}/checkpoints     AutoModelForCausalLM.from_pretrained(…); the last has the model card",
