@@ -90,6 +90,8 @@ class Gates:
     one_distinct_finding: bool
     """Drop a sample whose chunks give contradicting readings; for instructions that have one true answer."""
     max_instruction_attempts: int
+    round_trip: bool = False
+    """Believe a reading only if the generator, asked for an instruction about that chunk, writes the same one."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any
             "prompts": generator.prompts,
             "prompt_version": VERSION,
         },
-        calls={step: engine.calls[step] for step in ("instruction", "reading", "response", "topic")},
+        calls={step: engine.calls[step] for step in ("instruction", "reading", "round trip", "response", "topic")},
         ignored=dict(sorted(workflow.ignored.items())),
         longest_call_tokens=engine.longest_call_tokens,
         seed=synthesis.seed,

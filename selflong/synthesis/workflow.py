@@ -188,10 +188,23 @@ class Workflow:
         limit = self.synthesis.generator.max_reading_tokens
         reply = await self.engine.ask("reading", self.prompts.reading(question, text), limit)
         try:
-            return self.prompts.parse_reading(reply.text, question)
+            finding = self.prompts.parse_reading(reply.text, question)
         except UnusableError as reason:
             self.ignored[str(reason)] += 1
             return None
+        if finding and self.synthesis.gates.round_trip and not await self._returns(question, text):
+            self.ignored["reading failed the round trip"] += 1
+            return None
+        return finding
+
+    async def _returns(self, question: str, text: str) -> bool:
+        """Round-trip consistency: asked about the chunk alone, the generator writes this very instruction."""
+        limit = self.synthesis.generator.max_instruction_tokens
+        reply = await self.engine.ask("round trip", self.prompts.instruction(text), limit)
+        try:
+            return self.prompts.parse_instruction(reply.text, text) == question
+        except UnusableError:
+            return False
 
     async def _respond(self, question: str, findings: list[str]) -> str:
         findings = await self._condense(question, findings)

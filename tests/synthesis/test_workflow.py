@@ -21,7 +21,7 @@ from selflong.synthesis.retrieval import Bm25Retriever
 from selflong.synthesis.shards import write_config
 from selflong.synthesis.workflow import DroppedError, Workflow
 from tests.synthesis.test_corpus import folder_corpus, texts  # noqa: F401
-from tests.synthesis.toy_reader import ToyReader
+from tests.synthesis.toy_reader import FACT, ToyReader
 
 
 def count_words(text: str) -> int:
@@ -161,6 +161,22 @@ def test_contradicting_readings_drop_the_sample_unless_the_gate_is_open(workflow
     assert "contradicting readings" in outcomes and not any(isinstance(s, Example) for s in outcomes)
     gates = dataclasses.replace(recipe(corpus), gates=Gates(False, 4))
     assert any(isinstance(s, Example) for s in make_samples(workflows(Forgetful(), gates), LONG, 10))
+
+
+def test_the_round_trip_rejects_readings_of_a_near_miss(workflows: Any, corpus: Path) -> None:
+    class Careless(ToyReader):
+        """Takes any fact for the one asked for."""
+
+        def answer(self, content: str) -> str:
+            text, facts = super().answer(content), FACT.findall(content)
+            return f"{facts[0][1]}." if text == "none." and facts and not content.endswith("Ask:") else text
+
+    believed = make_samples(workflows(Careless()), LONG, 30)
+    gates = dataclasses.replace(recipe(corpus), gates=Gates(True, 4, round_trip=True))
+    workflow = workflows(Careless(), gates)
+    checked = make_samples(workflow, LONG, 30)
+    assert sum(isinstance(s, Example) for s in checked) > sum(isinstance(s, Example) for s in believed)
+    assert workflow.ignored["reading failed the round trip"] > 0
 
 
 def test_an_instruction_about_what_its_chunk_does_not_say_is_never_used(workflows: Any) -> None:
