@@ -13,7 +13,7 @@ from typing import Any, Literal
 from selflong.errors import UserError
 from selflong.strict import build, load_yaml
 
-Kind = Literal["long_input", "long_output", "short"]
+Kind = Literal["long_input", "long_output", "short", "short_replay"]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_every_box_leaves_its_product(finished: Path) -> None:
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    for config in ("short_128", "long_input_256", "long_input_512", "long_output"):
+    for config in ("short_replay", "long_input_256", "long_input_512", "long_output"):
         rows = load_dataset(str(finished / "dataset"), config, split="train")
         assert len(rows) > 0 and rows[0]["prompt"][0]["role"] == "user"
     for folder, length in (("base", 128), ("checkpoints/train_1_256", 256), ("checkpoints/train_2_512", 512)):

@@ -59,6 +59,10 @@ class Workflow:
             from selflong.synthesis.long_output import long_output_sample
 
             return await long_output_sample(self, config, index, rng)
+        if config.kind == "short_replay":
+            from selflong.synthesis.short_replay import short_replay_sample
+
+            return await short_replay_sample(self, config, index, rng)
         written = await self._write_instructions(int(rng.choice(config.num_questions)), rng)
         instructions = [text for text, _ in written]
         # A short sample is about the document it was asked from; a long one about what retrieval finds.
@@ -78,7 +82,7 @@ class Workflow:
             instructions=tuple(instructions),
             document_ids=tuple(self.documents[i].id for i in chosen),
             relevant_depths_percent=self._depths(chosen, set(relevant)),
-            num_chunks=sum(len(self._chunks_of(i)) for i in chosen),
+            num_chunks=sum(len(self.chunks_of(i)) for i in chosen),
             num_relevant_chunks=len(relevant),
             num_tokens=num_tokens,
             generator=self.synthesis.generator.model,
@@ -101,16 +105,16 @@ class Workflow:
 
         Raises DroppedError if there is none.
         """
-        written = await asyncio.gather(*map(self._write_instruction, rng.spawn(count)))
+        written = await asyncio.gather(*map(self.write_instruction, rng.spawn(count)))
         different = dict(pair for pair in written if pair)
         if not different:
             raise DroppedError("no usable instruction")
         return list(different.items())
 
-    async def _write_instruction(self, rng: np.random.Generator) -> tuple[str, int] | None:
+    async def write_instruction(self, rng: np.random.Generator) -> tuple[str, int] | None:
         for _ in range(self.synthesis.gates.max_instruction_attempts):
             source = int(rng.integers(len(self.documents)))
-            chunks = self._chunks_of(source)
+            chunks = self.chunks_of(source)
             text = chunks[int(rng.integers(len(chunks)))].text
             limit = self.synthesis.generator.max_instruction_tokens
             reply = await self.engine.ask("instruction", self.prompts.instruction(text), limit)
@@ -174,7 +178,7 @@ class Workflow:
 
     async def _answer(self, instruction: str, chosen: list[int]) -> tuple[str, str, list[int]]:
         """Read every chunk of every document, then respond: instruction, response, documents of relevant chunks."""
-        pieces = [(position, piece.text) for position in chosen for piece in self._chunks_of(position)]
+        pieces = [(position, piece.text) for position in chosen for piece in self.chunks_of(position)]
         read = await asyncio.gather(*(self._read_chunk(instruction, text) for _, text in pieces))
         distinct = list(dict.fromkeys(finding for finding in read if finding))
         if not distinct:
@@ -235,7 +239,7 @@ class Workflow:
 
     # -- documents and their chunks
 
-    def _chunks_of(self, position: int) -> list[Chunk]:
+    def chunks_of(self, position: int) -> list[Chunk]:
         if position not in self._chunks:
             document, limit = self.documents[position], self.synthesis.reading.chunk_tokens
             pieces = chunk(document.text, limit, self.count_generator_tokens)

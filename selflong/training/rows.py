@@ -18,6 +18,7 @@ from selflong.tokens import chat_ids
 
 Tokens = NDArray[np.int32]
 NO_LOSS = -100
+RESPONSE_ONLY = {"short", "short_replay"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def encode(tokenizer: Any, row: dict[str, Any]) -> Encoded:
         )
     input_ids = np.array(whole, dtype=np.int32)
     labels = input_ids.copy()
-    if row["kind"] == "short":
+    if row["kind"] in RESPONSE_ONLY:
         labels[: len(prompt)] = NO_LOSS
     return Encoded(row["kind"], input_ids, labels)
 
@@ -65,8 +66,8 @@ def build_rows(
         too_long = sum(len(e.input_ids) > max_length for e in examples)
         if too_long:
             raise UserError("training rows", f"{too_long} examples exceed max_length {max_length}", "raise max_length")
-    shorts = _endless([e for examples, _ in sources for e in examples if e.kind == "short"], seed + 1)
-    longs = _endless([e for examples, _ in sources for e in examples if e.kind != "short"], seed + 2)
+    shorts = _endless([e for examples, _ in sources for e in examples if e.kind in RESPONSE_ONLY], seed + 1)
+    longs = _endless([e for examples, _ in sources for e in examples if e.kind not in RESPONSE_ONLY], seed + 2)
     counts, rows = RowCounts(), []
     for number, (examples, num_rows) in enumerate(sources):
         supply = _endless(examples, seed + 3 + number)
@@ -98,7 +99,9 @@ def _fill(
     while used < max_length:
         cut = next(longs or shorts or iter([first]))
         size = max_length - used
-        labels = cut.input_ids if cut.kind != "short" else np.full(len(cut.input_ids), NO_LOSS, dtype=np.int32)
+        labels = (
+            cut.input_ids if cut.kind not in RESPONSE_ONLY else np.full(len(cut.input_ids), NO_LOSS, dtype=np.int32)
+        )
         parts.append(Encoded(cut.kind, cut.input_ids[:size], labels[:size]))
         used += len(parts[-1].input_ids)
     for part in parts:
