@@ -91,15 +91,16 @@ def _calls(synthesis: Synthesis, config: DatasetConfig) -> dict[str, tuple[float
     asking = min(generator.context_length, chunk + generator.max_instruction_tokens)
     if config.kind == "long_output":
         return {"topic": (config.num_samples, asking)}
-    questions, chunks = _questions(config), math.ceil(config.target_length / chunk)
     reading = min(generator.context_length, chunk + generator.max_reading_tokens)
+    if config.kind == "short_replay":  # a quarter writes an instruction; the others write one and read for it
+        return {"instruction": (config.num_samples, asking), "reading": (0.75 * config.num_samples, reading)}
+    questions, chunks = _questions(config), math.ceil(config.target_length / chunk)
     findings = chunks * generator.max_reading_tokens
     responding = min(generator.context_length, findings + generator.max_response_tokens)
-    return {
-        "instruction": (questions, asking),
-        "reading": (questions * chunks, reading),
-        "response": (questions, responding),
-    }
+    calls = {"instruction": (questions, asking), "reading": (questions * chunks, reading)}
+    if synthesis.gates.round_trip:
+        calls["round trip"] = (questions, asking)
+    return {**calls, "response": (questions, responding)}
 
 
 def _train(recipe: Recipe) -> str:

@@ -196,6 +196,18 @@ def test_long_output_states_the_words_it_then_has(workflows: Any) -> None:
         assert example.num_tokens <= 200
 
 
+def test_short_replay_is_the_generators_own_calls_refusals_included(workflows: Any) -> None:
+    reader = ToyReader()
+    examples = kept(make_samples(workflows(reader), DatasetConfig("short_replay", 120, 40), 60))
+    for example in examples:
+        prompt = example.prompt[0]["content"]
+        assert prompt in reader.asked
+        assert example.completion == reader.answer(prompt)
+    said = [example.completion for example in examples]
+    assert said.count("none.") > len(said) // 4
+    assert any(text.startswith("State") for text in said) and any(text[:6].isdigit() for text in said)
+
+
 def test_shards_split_rows_and_load_with_datasets(workflows: Any, tmp_path: Path) -> None:
     examples = kept(make_samples(workflows(ToyReader()), LONG, 50))
     assert write_config(tmp_path, "c", examples, Shards(4, 25)) == {
