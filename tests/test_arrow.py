@@ -42,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def products(out: Path) -> dict[str, bytes]:
     """What must be equal from run to run: results, data, weights, pictures."""
     wanted = [p for p in sorted(out.rglob("*")) if p.suffix in {".parquet", ".safetensors", ".png", ".jsonl"}]
-    wanted = [p for p in [*wanted, out / "results.json"] if ".work" not in str(p)]
+    wanted = [p for p in [*wanted, *out.glob("results.json")] if ".work" not in str(p)]
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in wanted}
 
 
