@@ -128,7 +128,7 @@ def test_kill_9_in_a_box_and_rerun_gives_the_same_bytes(box: str, finished: Path
     while not work.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(
-        {"base": 10.0, "dataset": 2.0, "evaluate": 6.0, "train_1_256": 2.0}.get(box, 0.0)
+        {"base": 10.0, "dataset": 2.0, "evaluate": 4.0, "train_1_256": 2.0}.get(box, 0.0)
     )  # the others are short
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, f"{box} was over before the kill"
