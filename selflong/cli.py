@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from selflong.errors import UserError
@@ -137,8 +136,6 @@ def _quiet_libraries() -> None:
 
     warnings.filterwarnings("ignore")
 
-
-Verb = Callable[[argparse.Namespace], None]
 
 if __name__ == "__main__":
     main()

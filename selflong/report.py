@@ -108,7 +108,7 @@ def closing_screen(recipe: Recipe, out: Path) -> str:
             f"The base learned {base['context_length']} tokens from scratch ({base['restarts']} restarts); it wrote all"
             f" training data itself, no call over {dataset['longest_call_tokens']} tokens; labels right: {right}.",
             "A toy that shows the mechanism: one kind of sentence, one tiny model. It says nothing about real LLMs;",
-            "one direct stage at the final length did as well as doubling in our measurements.",
+            "in its prototype one direct stage at the final length did as well as doubling.",
             "",
         ]
     configs = recipe.synthesis.configs
