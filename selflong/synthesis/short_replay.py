@@ -32,9 +32,9 @@ async def short_replay_sample(
         written = await workflow.write_instruction(rng)
         if not written:
             raise DroppedError("no usable instruction")
-        instruction, source = written
+        instruction, source, its_chunk = written
         if skill == "reading":
-            position, text = source, workflow.documents[source].text
+            position, text = source, its_chunk
         prompt = workflow.prompts.reading(instruction, text)
         reply = await workflow.engine.ask("reading", prompt, generator.max_reading_tokens)
         try:

@@ -106,12 +106,13 @@ class Workflow:
         Raises DroppedError if there is none.
         """
         written = await asyncio.gather(*map(self.write_instruction, rng.spawn(count)))
-        different = dict(pair for pair in written if pair)
+        different = {text: source for text, source, _ in filter(None, written)}
         if not different:
             raise DroppedError("no usable instruction")
         return list(different.items())
 
-    async def write_instruction(self, rng: np.random.Generator) -> tuple[str, int] | None:
+    async def write_instruction(self, rng: np.random.Generator) -> tuple[str, int, str] | None:
+        """An instruction, the position of its document and the chunk that it was written from, or None."""
         for _ in range(self.synthesis.gates.max_instruction_attempts):
             source = int(rng.integers(len(self.documents)))
             chunks = self.chunks_of(source)
@@ -119,7 +120,7 @@ class Workflow:
             limit = self.synthesis.generator.max_instruction_tokens
             reply = await self.engine.ask("instruction", self.prompts.instruction(text), limit)
             try:
-                return self.prompts.parse_instruction(reply.text, text), source
+                return self.prompts.parse_instruction(reply.text, text), source, text
             except UnusableError as reason:
                 self.ignored[str(reason)] += 1
         return None

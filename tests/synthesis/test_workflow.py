@@ -137,6 +137,16 @@ def test_every_chunk_is_read_for_every_question(workflows: Any) -> None:
             assert f"{by_id[document_id].text}\n{question}" in reader.asked
 
 
+def test_no_call_holds_more_of_a_document_than_one_chunk(workflows: Any, corpus: Path) -> None:
+    reader = ToyReader()
+    workflow = workflows(reader, dataclasses.replace(recipe(corpus), reading=Reading(17)))
+    assert any(len(workflow.chunks_of(i)) > 1 for i in range(len(workflow.documents)))
+    for kind in ("short_replay", "long_input"):
+        kept(make_samples(workflow, DatasetConfig(kind, 200, 20, (1,)), 50))
+    question_words = len("State the magic number for one two".split())
+    assert max(count_words(prompt) for prompt in reader.asked) <= 17 + question_words
+
+
 def test_a_sample_is_a_function_of_its_index_alone(workflows: Any) -> None:
     together = make_samples(workflows(ToyReader()), LONG, 12)
     workflow = workflows(ToyReader())
