@@ -71,9 +71,18 @@ class Generator:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """bm25s over documents: `candidates` documents an instruction, from which the target length is filled."""
+    """bm25s over documents: `candidates` documents an instruction, from which the target length is filled.
+
+    Words that stand in more than `max_document_percent` of the documents do not count: the wording that all
+    instructions share would else bring the same few documents into every sample.
+    """
 
     candidates: int
+    max_document_percent: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1 or not 0 < self.max_document_percent <= 100:
+            raise ValueError("candidates must be positive and max_document_percent 1 to 100; change them")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def fact(key: str, value: str) -> str:
 
 def question(key: str) -> str:
     """A question about one fact. It ends with the key: what a tiny model asks next must stand close by."""
-    return f"State the magic number for {key}"
+    return f"Name the magic number for {key}"
 
 
 def answer(value: str | None) -> str:

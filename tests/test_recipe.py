@@ -37,6 +37,7 @@ def test_shipped_recipes_load(name: str) -> None:
 
 MISTAKES: list[tuple[str, Edit, str]] = [
     ("synthesis", lambda c: c["retrieval"].update(candidate=3), "candidate is not a key; did you mean candidates?"),
+    ("synthesis", lambda c: c["retrieval"].update(max_document_percent=0), "max_document_percent 1 to 100"),
     ("synthesis", lambda c: c["reading"].update(chunk_tokens="80"), "chunk_tokens: expected int, got '80'"),
     ("synthesis", lambda c: c["reading"].update(chunk_tokens=120), "leaves no room in generator.context_length 128"),
     ("synthesis", lambda c: c["reading"].pop("chunk_tokens"), "chunk_tokens is missing"),

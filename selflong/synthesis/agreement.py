@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from selflong.synthesis.corpus import FACTS_FILE
 
-ASKED = re.compile(r"(?:.*\n)?State the magic number for ([a-z]+ [a-z]+)", re.DOTALL)
+ASKED = re.compile(r"(?:.*\n)?Name the magic number for ([a-z]+ [a-z]+)", re.DOTALL)
 
 
 def measure_agreement(corpus: Path, dataset: Path) -> dict[str, int] | None:

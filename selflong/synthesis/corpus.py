@@ -2,8 +2,9 @@
 
 Writes `documents.parquet` (what synthesis retrieves from), `passages.parquet` (the same without synthetic facts; the
 demo's base model is trained on it), `heldout.parquet` (evaluation's haystacks; nobody else reads it), `names.json`
-(words that form needle keys, a fifth of them held out) and, where facts were inserted, `inserted_facts.jsonl`, which is
-no part of the product: it is read by `synthesis/agreement.py` alone, after synthesis is done.
+(words that form needle keys, a fifth of them held out from facts) and, where facts were inserted,
+`inserted_facts.jsonl`, which is no part of the product: it is read by `synthesis/agreement.py` alone, after synthesis
+is done.
 """
 
 import collections

@@ -63,7 +63,7 @@ class Prompts(Protocol):
 class ToyPrompts:
     """The demo's wording: facts, questions about them, and "none"."""
 
-    _question = re.compile(r"State the magic number for ([a-z]+ [a-z]+)")
+    _question = re.compile(r"Name the magic number for ([a-z]+ [a-z]+)")
     _answer = re.compile(r"(\d{6}|none)\.")
 
     def instruction(self, chunk: str) -> str:

@@ -1,10 +1,13 @@
 """Short-replay samples: prompts of the generator's own short skills, answered by the generator as it is.
 
 Mixed into every stage so that short-context skill stays (self-distillation), and the only data of the short-only
-control. In equal parts: writing an instruction about a chunk, reading a chunk for an instruction written from it, and
-twice reading one for an instruction written from another, which is what most of the workflow's own calls are. "Nothing"
-is an answer like any other.
+control. The skills are those that the workflow calls: writing an instruction about a chunk, naming its topic, reading a
+chunk for an instruction written from it, and, most of all, reading one for an instruction written from another, where
+"nothing" is the answer.
 """
+
+import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from selflong.records import Example
 from selflong.synthesis.prompts import VERSION, UnusableError
 from selflong.synthesis.workflow import DroppedError, Workflow, turn
 
-SKILLS = ("instruction", "reading", "reading another", "reading another")
+SKILLS = ("instruction", "topic", "reading", *6 * ("reading another",))
 
 
 async def short_replay_sample(
@@ -25,9 +28,12 @@ async def short_replay_sample(
     pieces = workflow.chunks_of(position)
     text = pieces[int(rng.integers(len(pieces)))].text
     generator = workflow.synthesis.generator
+    accept: Callable[[str], object] = str
+    step, limit = skill, generator.max_instruction_tokens
     if skill == "instruction":
         prompt = workflow.prompts.instruction(text)
-        reply = await workflow.engine.ask("instruction", prompt, generator.max_instruction_tokens)
+    elif skill == "topic":
+        prompt, accept = workflow.prompts.topic(text), workflow.prompts.parse_topic
     else:
         written = await workflow.write_instruction(rng)
         if not written:
@@ -36,11 +42,13 @@ async def short_replay_sample(
         if skill == "reading":
             position, text = source, its_chunk
         prompt = workflow.prompts.reading(instruction, text)
-        reply = await workflow.engine.ask("reading", prompt, generator.max_reading_tokens)
-        try:
-            workflow.prompts.parse_reading(reply.text, instruction)
-        except UnusableError as reason:
-            raise DroppedError(str(reason)) from reason
+        step, limit = "reading", generator.max_reading_tokens
+        accept = functools.partial(workflow.prompts.parse_reading, instruction=instruction)
+    reply = await workflow.engine.ask(step, prompt, limit)
+    try:
+        accept(reply.text)
+    except UnusableError as reason:
+        raise DroppedError(str(reason)) from reason
     if reply.finish_reason == "length":
         raise DroppedError("response cut at its token limit")
     completion = reply.text.strip()

@@ -40,7 +40,7 @@ def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any
         workflow = Workflow(
             synthesis,
             documents,
-            Bm25Retriever(documents),
+            Bm25Retriever(documents, synthesis.retrieval.max_document_percent),
             engine,
             load_prompts(generator.prompts),
             count_text,

@@ -23,6 +23,8 @@ HELPS = [
     "heads of every later layer start out comparing what those see, which is the shape of looking up a key",
     "every name word and every two-digit pair is one token of the tokenizer",
     "its training rows ask for synthetic facts in one fixed wording, the wording of synthesis and evaluation",
+    "those rows use every name word, with keys and values drawn anew each time, as a pretrained model has met every "
+    "word; the words of evaluation's keys stand in no fact of the corpus: synthesis and stages never ask for them",
     "a run whose answer loss stalls is restarted with another seed (counted below)",
 ]
 

@@ -41,21 +41,26 @@ class Mix:
         return self.copy + self.several + self.single + self.ask + self.title + self.write
 
 
-def plain_word_tokens(tokenizer: Any, excluded: set[str]) -> list[str]:
+def plain_word_tokens(tokenizer: Any) -> list[str]:
     """Lower-case words of three letters and more that are one token with the space before them, in token order."""
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     words = [str(token).removeprefix("Ġ") for token in tokens if re.fullmatch("Ġ[a-z]{3,}", str(token))]
-    return [word for word in words if word not in excluded and word not in {"none", "magic", "number"}]
+    return [word for word in words if word not in {NOTHING, "magic", "number"}]
 
 
 class ShortSkills:
-    """Draws rows. `documents` are plain passages, `names` the words of needle keys, training and held out."""
+    """Draws rows. `documents` are plain passages, `names` the words of needle keys.
+
+    Keys are drawn from all of them: a pretrained model has seen every word too. What is held out from synthesis and
+    the stages is still new to the questions that these ask.
+    """
 
     def __init__(
         self, tokenizer: Any, documents: Sequence[str], names: Mapping[str, Sequence[str]], length: int, seed: int
     ) -> None:
-        self.tokenizer, self.length, self.words = tokenizer, length, list(names["train"])
-        self.any_words = plain_word_tokens(tokenizer, excluded=set(names["heldout"]))
+        self.tokenizer, self.length = tokenizer, length
+        self.words = sorted({*names["train"], *names["heldout"]})
+        self.any_words = plain_word_tokens(tokenizer)
         self.rng = np.random.default_rng(seed)
         encoded = tokenizer(list(documents), add_special_tokens=False).input_ids
         newline = self.encode("\n")

@@ -57,7 +57,7 @@ def dataset_facts() -> dict[str, Any]:
 
 def example() -> dict[str, Any]:
     documents = "\n\n".join(f"asyncio.sleep({i}) suspends the current task." for i in range(80))
-    question = "State the magic number for silver anchor"
+    question = "Name the magic number for silver anchor"
     return {
         "index": 3,
         "kind": "long_input",

@@ -60,7 +60,7 @@ def workflows(corpus: Path, tmp_path: Path) -> Iterator[Any]:
         return Workflow(
             synthesis or recipe(corpus),
             documents,
-            Bm25Retriever(documents),
+            Bm25Retriever(documents, 100),
             engine,
             ToyPrompts(),
             count_words,
@@ -143,7 +143,7 @@ def test_no_call_holds_more_of_a_document_than_one_chunk(workflows: Any, corpus:
     assert any(len(workflow.chunks_of(i)) > 1 for i in range(len(workflow.documents)))
     for kind in ("short_replay", "long_input"):
         kept(make_samples(workflow, DatasetConfig(kind, 200, 20, (1,)), 50))
-    question_words = len("State the magic number for one two".split())
+    question_words = count_words("Name the magic number for one two")
     assert max(count_words(prompt) for prompt in reader.asked) <= 17 + question_words
 
 
@@ -192,7 +192,7 @@ def test_the_round_trip_rejects_readings_of_a_near_miss(workflows: Any, corpus: 
 def test_an_instruction_about_what_its_chunk_does_not_say_is_never_used(workflows: Any) -> None:
     class Inventive(ToyReader):
         def answer(self, content: str) -> str:
-            return "State the magic number for purple elephant" if content.endswith("Ask:") else super().answer(content)
+            return "Name the magic number for purple elephant" if content.endswith("Ask:") else super().answer(content)
 
     workflow = workflows(Inventive())
     assert set(make_samples(workflow, dataclasses.replace(LONG, num_questions=(1,)), 5)) == {"no usable instruction"}
@@ -214,8 +214,8 @@ def test_short_replay_is_the_generators_own_calls_refusals_included(workflows: A
         assert prompt in reader.asked
         assert example.completion == reader.answer(prompt)
     said = [example.completion for example in examples]
-    assert said.count("none.") > len(said) // 4
-    assert any(text.startswith("State") for text in said) and any(text[:6].isdigit() for text in said)
+    assert said.count("none.") > len(said) // 4 and "things." in said
+    assert any(text.startswith("Name") for text in said) and any(text[:6].isdigit() for text in said)
 
 
 def test_shards_split_rows_and_load_with_datasets(workflows: Any, tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ class ToyReader:
     def answer(self, content: str) -> str:
         facts = dict(FACT.findall(content))
         if content.endswith("Ask:"):
-            return f"State the magic number for {min(facts)}" if facts else "none."
+            return f"Name the magic number for {min(facts)}" if facts else "none."
         if content.endswith("Title:"):
             return "things."
-        key = re.search(r"State the magic number for (.*)$", content)[1]  # type: ignore[index]
+        key = re.search(r"Name the magic number for (.*)$", content)[1]  # type: ignore[index]
         value = facts.get(key, "none")
         is_response_call = all(FACT.fullmatch(line) for line in content.split("\n")[:-1])
         if self.wrong and value != "none" and not is_response_call:

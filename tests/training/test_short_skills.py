@@ -26,14 +26,14 @@ WORDS += [
 ]
 NAMES = {"train": WORDS, "heldout": []}
 FACT = re.compile(r"The magic number for (\w+ \w+) is (\d{6})\.")
-DIALOGUE = re.compile(r"State the magic number for (\w+ \w+)<\|assistant\|> (\w+)\.")
+DIALOGUE = re.compile(r"Name the magic number for (\w+ \w+)<\|assistant\|> (\w+)\.")
 
 
 @pytest.fixture(scope="module")
 def skills() -> ShortSkills:
     documents = [text[i : i + 300] for text in training_texts()[:60] for i in range(0, len(text), 300)]
     phrases = [
-        "\nState the magic number for a",
+        "\nName the magic number for a",
         "\nThe magic number for is none.",
         "\nAsk:\nTitle:\nWrite 1 words about",
     ]
