@@ -59,7 +59,7 @@ MISTAKES: list[tuple[str, Edit, str]] = [
      "over max_length 512"),
     ("train_2_512", lambda c: c["selflong"]["data"][0].update(dataset="dataset:none"),
      "is no config of synthesis.yaml"),
-    ("train_2_512", lambda c: c["selflong"]["data"][0].update(share=0.9), "make them sum to 1"),
+    ("train_2_512", lambda c: c["selflong"]["data"][0].update(share=0.5), "make them sum to 1"),
     ("train_2_512", lambda c: c["selflong"].update(tokens_per_step=1_000), "is not a multiple of max_length 512"),
     ("evals", lambda c: c["needle"].update(sentence="no key"), r"sentence lacks \{key\} or \{value\}"),
     ("evals", lambda c: c["models"]["base"].update(model="stage:bse"), "models.base.model names stage:bse"),
