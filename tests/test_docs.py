@@ -54,7 +54,7 @@ def seeds_table(records: list[dict[str, Any]]) -> str:
             f"**Seed {found['seed']}**: {found['restarts']} restarts of the base ({found['base_steps']} steps in the "
             f"run that counts), {found['kept']:,} of {found['tried']:,} samples kept, labels right "
             f"{right:,} of {compared:,} ({100 * right / compared:.1f} %), {found['seconds'] / 60:.1f} minutes of "
-            "wall time with another run beside it on two cores.",
+            "wall time with other runs beside it on two cores.",
             "",
             render_markdown_table(found["results"], models),
             "",
@@ -85,7 +85,10 @@ def test_tables_are_those_of_the_recorded_runs() -> None:
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
 def test_every_recorded_seed_shows_what_the_readme_claims(path: Path) -> None:
-    """Without long data nothing is found from 8 x the base's context on; with it most is; labels are right."""
+    """Without long data nothing is found from 8 x the base's context on; with it most is; labels are right.
+
+    At 4 x the base as it is and short training alone find at most a fifth; a changed RoPE base alone finds more.
+    """
     found = json.loads(path.read_text(encoding="utf-8"))
     table = {(row["model"], row["context_length"]): row for row in needle_table(found["results"])}
     assert found["agreement"]["right"] / found["agreement"]["compared"] >= 0.95
@@ -95,6 +98,8 @@ def test_every_recorded_seed_shows_what_the_readme_claims(path: Path) -> None:
         for control in ("base", "control_rope_only", "control_short_only"):
             assert table[control, length]["score"] <= 0.2
             assert table[control, length]["high"] < ours["low"]
+    assert all(table[control, 512]["score"] <= 0.2 for control in ("base", "control_short_only"))
+    assert all(table["train_4_2048", length]["score"] >= 0.8 for length in (128, 256, 512, 1024, 2048))
 
 
 @pytest.mark.parametrize("path", [p for p in ROOT.rglob("*.md") if ".venv" not in p.parts and "out" not in p.parts])
