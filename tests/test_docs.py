@@ -17,6 +17,7 @@ from selflong import cli, manifest
 from selflong.evals.results import needle_table, render_markdown_table
 from selflong.recipe import load_recipe
 from selflong.report import main_models
+from selflong.run import boxes_of, fingerprints
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "recipes" / "demo"
@@ -30,6 +31,7 @@ def record(out: Path) -> dict[str, Any]:
     configs = dataset["facts"]["configs"].values()
     return {
         "seed": base["facts"]["seed"],
+        "fingerprint": (manifest.read(out / "report") or {})["fingerprint"],
         "restarts": base["facts"]["restarts"],
         "base_steps": base["facts"]["steps"],
         "agreement": dataset["facts"]["agreement"],
@@ -81,6 +83,14 @@ def test_tables_are_those_of_the_recorded_runs() -> None:
     assert records
     for path, wanted in documents(records).items():
         assert path.read_text(encoding="utf-8") == wanted, f"{path}: run python -m tests.test_docs again"
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
+def test_recorded_runs_are_of_this_very_recipe(path: Path) -> None:
+    """The report's fingerprint hashes the whole recipe, its seed and the boxes' code schemas."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    recipe = load_recipe(DEMO, seed=found["seed"])
+    assert found["fingerprint"] == fingerprints(boxes_of(recipe, ROOT / "out" / "demo"))["report"], "run it again"
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)

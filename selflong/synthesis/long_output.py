@@ -8,8 +8,8 @@ import numpy as np
 from selflong.recipe import DatasetConfig
 from selflong.records import Example
 from selflong.synthesis.chunks import chunk
-from selflong.synthesis.prompts import VERSION, UnusableError
-from selflong.synthesis.workflow import DroppedError, Workflow, turn
+from selflong.synthesis.prompts import UnusableError
+from selflong.synthesis.workflow import DroppedError, Workflow
 
 SHORTEST_TOKENS = 16
 INSTRUCTION_TOKENS = 32  # room for the instruction beside the text; a longer one drops the sample
@@ -33,24 +33,7 @@ async def long_output_sample(
     except UnusableError as reason:
         raise DroppedError(str(reason)) from reason
     instruction = workflow.prompts.writing(len(text.split()), topic)
-    num_tokens = workflow.count_chat_tokens([turn("user", instruction), turn("assistant", text)])
-    if num_tokens > config.target_length:
-        raise DroppedError("longer than the target length")
-    return Example(
-        index=index,
-        kind=config.kind,
-        prompt=(turn("user", instruction),),
-        completion=text,
-        instructions=(instruction,),
-        document_ids=tuple(workflow.documents[i].id for i in used),
-        relevant_depths_percent=(),
-        num_chunks=1,
-        num_relevant_chunks=1,
-        num_tokens=num_tokens,
-        generator=workflow.synthesis.generator.model,
-        prompt_version=VERSION,
-        seed=workflow.synthesis.seed,
-    )
+    return workflow.single_turn(config, index, instruction, text, instruction, used, 1)
 
 
 def _neighbours(workflow: Workflow, start: int, wanted_tokens: int, limit: int) -> list[int]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from selflong.recipe import DatasetConfig
 from selflong.records import Example
-from selflong.synthesis.prompts import VERSION, UnusableError
-from selflong.synthesis.workflow import DroppedError, Workflow, turn
+from selflong.synthesis.prompts import UnusableError
+from selflong.synthesis.workflow import DroppedError, Workflow
 
 SKILLS = ("instruction", "topic", "reading", *6 * ("reading another",))
 
@@ -51,22 +51,5 @@ async def short_replay_sample(
         raise DroppedError(str(reason)) from reason
     if reply.finish_reason == "length":
         raise DroppedError("response cut at its token limit")
-    completion = reply.text.strip()
-    num_tokens = workflow.count_chat_tokens([turn("user", prompt), turn("assistant", completion)])
-    if num_tokens > config.target_length:
-        raise DroppedError("longer than the target length")
-    return Example(
-        index=index,
-        kind=config.kind,
-        prompt=(turn("user", prompt),),
-        completion=completion,
-        instructions=(prompt.rsplit("\n", 1)[-1],),
-        document_ids=(workflow.documents[position].id,),
-        relevant_depths_percent=(),
-        num_chunks=1,
-        num_relevant_chunks=0,
-        num_tokens=num_tokens,
-        generator=generator.model,
-        prompt_version=VERSION,
-        seed=workflow.synthesis.seed,
-    )
+    instruction = prompt.rsplit("\n", 1)[-1]
+    return workflow.single_turn(config, index, prompt, reply.text.strip(), instruction, [position], 0)

@@ -238,6 +238,38 @@ class Workflow:
                 raise DroppedError("findings do not get shorter")
         return findings
 
+    # -- samples of one turn
+
+    def single_turn(
+        self,
+        config: DatasetConfig,
+        index: int,
+        prompt: str,
+        completion: str,
+        instruction: str,
+        positions: list[int],
+        num_relevant_chunks: int,
+    ) -> Example:
+        """A sample of one prompt and its completion, from one call about one chunk. Raises DroppedError if too long."""
+        num_tokens = self.count_chat_tokens([turn("user", prompt), turn("assistant", completion)])
+        if num_tokens > config.target_length:
+            raise DroppedError("longer than the target length")
+        return Example(
+            index=index,
+            kind=config.kind,
+            prompt=(turn("user", prompt),),
+            completion=completion,
+            instructions=(instruction,),
+            document_ids=tuple(self.documents[i].id for i in positions),
+            relevant_depths_percent=(),
+            num_chunks=1,
+            num_relevant_chunks=num_relevant_chunks,
+            num_tokens=num_tokens,
+            generator=self.synthesis.generator.model,
+            prompt_version=VERSION,
+            seed=self.synthesis.seed,
+        )
+
     # -- documents and their chunks
 
     def chunks_of(self, position: int) -> list[Chunk]:

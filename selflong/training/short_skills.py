@@ -51,8 +51,7 @@ def plain_word_tokens(tokenizer: Any) -> list[str]:
 class ShortSkills:
     """Draws rows. `documents` are plain passages, `names` the words of needle keys.
 
-    Keys are drawn from all of them: a pretrained model has seen every word too. What is held out from synthesis and
-    the stages is still new to the questions that these ask.
+    Keys are drawn from all of them, those held out from facts included: a pretrained model has met every word too.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ WORDS += [
     "thimble",
     "kettle",
 ]
-NAMES = {"train": WORDS, "heldout": []}
+NAMES = {"train": WORDS[:-4], "heldout": WORDS[-4:]}
 FACT = re.compile(r"The magic number for (\w+ \w+) is (\d{6})\.")
 DIALOGUE = re.compile(r"Name the magic number for (\w+ \w+)<\|assistant\|> (\w+)\.")
 
@@ -110,3 +110,8 @@ def test_same_seed_same_rows(skills: ShortSkills) -> None:
         return again.batch(SKILLS)[0]
 
     assert np.array_equal(first(5), first(5)) and not np.array_equal(first(5), first(6))
+
+
+def test_keys_use_the_words_held_out_from_facts_too(skills: ShortSkills) -> None:
+    used = {word for _ in range(200) for key in skills.keys(2) for word in key.split()}
+    assert used.issuperset(WORDS)
