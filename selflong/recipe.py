@@ -6,7 +6,7 @@ A recipe directory holds `base.yaml` (only where the short-context model is trai
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -245,6 +245,18 @@ class EvaluatedModel:
     role: Literal["base", "control", "stage", "final"]
     ruler: bool = False
     output_length: bool = False
+    up_to: dict[int, str] = field(default_factory=dict)
+    """Models asked instead of `model` at context lengths up to each key: for a control made anew for every length."""
+
+    def at(self, context_length: int) -> str:
+        """Reference of the model that is asked at this context length."""
+        fitting = [length for length in self.up_to if context_length <= length]
+        return self.up_to[min(fitting)] if fitting else self.model
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every model that this entry may ask."""
+        return (*self.up_to.values(), self.model)
 
 
 @dataclass(frozen=True)

@@ -110,13 +110,12 @@ def _check_evals(recipe: Recipe, trained: dict[str, TrainRecipe]) -> None:
     if not recipe.evals.models:
         raise UserError(where, "models is empty", "name at least one model")
     for name, model in recipe.evals.models.items():
-        reference = model.model.removeprefix("stage:")
-        if not model.model.startswith("stage:"):
-            continue
-        if reference == "base" and recipe.base:
-            continue
-        if reference not in trained:
-            raise UserError(where, f"models.{name}.model names {model.model}, which is no file here", "name a stage")
+        for reference in model.references:
+            stage = reference.removeprefix("stage:")
+            if stage == reference or stage in trained or (stage == "base" and recipe.base):
+                continue
+            key = "model" if reference == model.model else "up_to"
+            raise UserError(where, f"models.{name}.{key} names {reference}, which is no file here", "name a stage")
     if recipe.evals.tokenizer == "stage:base" and recipe.base is None:
         raise UserError(where, "tokenizer is stage:base but there is no base.yaml", "name a model")
 
@@ -125,7 +124,7 @@ def check_locked(recipe: Recipe) -> None:
     """Raise UserError for the first Hub reference that is not pinned to a full commit hash."""
     references = [recipe.synthesis.student, recipe.synthesis.generator.model, recipe.evals.tokenizer]
     references += [t.parent for t in {**recipe.stages, **recipe.controls}.values()]
-    references += [m.model for m in recipe.evals.models.values()]
+    references += [r for m in recipe.evals.models.values() for r in m.references]
     if recipe.synthesis.corpus.source.startswith("hub:"):
         references.append(recipe.synthesis.corpus.source.removeprefix("hub:"))
     for reference in references:

@@ -141,7 +141,7 @@ def _evaluate(recipe: Recipe, out: Path) -> Box:
 
         evaluate(recipe.evals, out, out / "evals" / "data", work, facts)
 
-    reads = ("build-evals", *_stage_reads(*(m.model for m in recipe.evals.models.values())))
+    reads = ("build-evals", *_stage_reads(*(r for m in recipe.evals.models.values() for r in m.references)))
     return Box("evaluate", "evaluate", out / "evals" / "predictions", as_mapping(recipe.evals), reads, build)
 
 

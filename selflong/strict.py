@@ -69,7 +69,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise _wrong_type(where, "a mapping", value)
-        return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {
+            (_convert(int, k, where) if arguments[0] is int else str(k)): _convert(arguments[1], v, f"{where}.{k}")
+            for k, v in value.items()
+        }
     if origin is tuple:
         if not isinstance(value, list):
             raise _wrong_type(where, "a list", value)

@@ -80,7 +80,7 @@ def documents(records: list[dict[str, Any]]) -> dict[Path, str]:
 
 def test_tables_are_those_of_the_recorded_runs() -> None:
     records = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS]
-    assert records
+    assert len(records) >= 3
     for path, wanted in documents(records).items():
         assert path.read_text(encoding="utf-8") == wanted, f"{path}: run python -m tests.test_docs again"
 
@@ -95,21 +95,16 @@ def test_recorded_runs_are_of_this_very_recipe(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
 def test_every_recorded_seed_shows_what_the_readme_claims(path: Path) -> None:
-    """Without long data nothing is found from 8 x the base's context on; with it most is; labels are right.
-
-    At 4 x the base as it is and short training alone find at most a fifth; a changed RoPE base alone finds more.
-    """
+    """Ours finds nine of ten needles at every length to 16 x the base's context; from 4 x on the controls find few."""
     found = json.loads(path.read_text(encoding="utf-8"))
     table = {(row["model"], row["context_length"]): row for row in needle_table(found["results"])}
     assert found["agreement"]["right"] / found["agreement"]["compared"] >= 0.95
-    for length in (1024, 2048):
-        ours = table["train_4_2048", length]
-        assert ours["num_samples"] >= 50
+    for length in (128, 256, 512, 1024, 2048):
+        assert table["train_4_2048", length]["score"] >= 0.9
+        assert table["train_4_2048", length]["num_samples"] >= 50
+    for length in (512, 1024, 2048):
         for control in ("base", "control_rope_only", "control_short_only"):
             assert table[control, length]["score"] <= 0.2
-            assert table[control, length]["high"] < ours["low"]
-    assert all(table[control, 512]["score"] <= 0.2 for control in ("base", "control_short_only"))
-    assert all(table["train_4_2048", length]["score"] >= 0.8 for length in (128, 256, 512, 1024, 2048))
 
 
 @pytest.mark.parametrize("path", [p for p in ROOT.rglob("*.md") if ".venv" not in p.parts and "out" not in p.parts])

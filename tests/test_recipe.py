@@ -63,6 +63,8 @@ MISTAKES: list[tuple[str, Edit, str]] = [
     ("train_2_512", lambda c: c["selflong"].update(tokens_per_step=1_000), "is not a multiple of max_length 512"),
     ("evals", lambda c: c["needle"].update(sentence="no key"), r"sentence lacks \{key\} or \{value\}"),
     ("evals", lambda c: c["models"]["base"].update(model="stage:bse"), "models.base.model names stage:bse"),
+    ("evals", lambda c: c["models"]["base"].update(up_to={256: "stage:bse"}), "models.base.up_to names stage:bse"),
+    ("evals", lambda c: c["models"]["base"].update(up_to={"short": "stage:base"}), "expected int, got 'short'"),
     ("evals", lambda c: c["needle"].update(context_lengths=[512, 256]), "do not grow"),
     ("base", lambda c: c["model"].update(hidden=1), "did you mean hidden_size?"),
 ]  # fmt: skip

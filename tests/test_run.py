@@ -16,7 +16,8 @@ from selflong.run import Box, boxes_of, run_boxes, stale_boxes
 
 DEMO = Path(__file__).parents[1] / "recipes" / "demo"
 STAGES = ["train_1_256", "train_2_512", "train_3_1024", "train_4_2048"]
-CONTROLS = ["control_rope_only", "control_short_only"]
+ROPE_ONLY = [f"control_rope_{length}" for length in (256, 512, 1024, 2048)]
+CONTROLS = [*ROPE_ONLY, "control_short_only"]
 END = ["evaluate", "report"]
 EVERYTHING = {"corpus", "base", "dataset", *STAGES, *CONTROLS, "build-evals", *END}
 
@@ -55,7 +56,7 @@ CHANGES: list[tuple[str, Callable[[dict[str, Any]], Any], set[str]]] = [
      {"dataset", *STAGES, "control_short_only", *END}),
     ("train_1_256", lambda c: c.update(learning_rate=1e-4), {*STAGES, *END}),
     ("train_3_1024", lambda c: c.update(learning_rate=1e-4), {*STAGES[2:], *END}),
-    ("control_rope_only", lambda c: c["selflong"].update(rope_theta=3_000_000), {"control_rope_only", *END}),
+    ("control_rope_256", lambda c: c["selflong"].update(rope_theta=3_000_000), {"control_rope_256", *END}),
     ("evals", lambda c: c["needle"].update(samples_per_cell=11), {"build-evals", *END}),
     ("evals", lambda c: c["models"]["base"].update(max_context_length=2_048), {*END}),
 ]  # fmt: skip

@@ -36,13 +36,21 @@ def evaluate(evals: Evals, out: Path, data_dir: Path, work: Path, facts: dict[st
     parts: list[dict[str, str]] = []
     facts["models"] = {}
     for name, model in evals.models.items():
-        path = sources.model_path(model.model, out)
-        weights = model_sha256(Path(path))
-        facts["models"][name] = {"model": model.model, "label": model.label, "sha256": weights}
+        paths = {reference: sources.model_path(reference, out) for reference in model.references}
+        weights = {reference: model_sha256(Path(path)) for reference, path in paths.items()}
+        facts["models"][name] = {"label": model.label, "sha256": weights}
         for config in asked_configs(model, tasks):
-            key = _part_key(weights, data_dir, config, tasks[config], evals.tokens_per_batch)
-            output = str(resume / "parts" / f"{key}.jsonl")
-            parts.append({"model": name, "path": path, "weights": weights, "config": config, "output": output})
+            asked = model.at(tasks[config]["context_length"])
+            key = _part_key(weights[asked], data_dir, config, tasks[config], evals.tokens_per_batch)
+            parts.append(
+                {
+                    "model": name,
+                    "path": paths[asked],
+                    "weights": weights[asked],
+                    "config": config,
+                    "output": str(resume / "parts" / f"{key}.jsonl"),
+                }
+            )
     missing = {part["output"]: part for part in reversed(parts) if not Path(part["output"]).exists()}
     if missing:
         _run_child(evals, data_dir, resume, list(reversed(missing.values())))

@@ -211,6 +211,35 @@ def test_a_finished_model_is_skipped_and_changed_weights_are_not(
     assert sorted(asked[1]) == sorted([*CONFIGS, "needle_512"])
 
 
+def test_an_entry_asks_another_model_at_the_lengths_it_names(
+    recipe: Evals,
+    run_folder: Path,
+    data: tuple[Path, Any],
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] *= 4
+    (other / "config.json").write_text(json.dumps(config))
+    asked: dict[str, str] = {}
+
+    def note(evals: Evals, data_dir: Path, resume: Path, parts: list[dict[str, str]]) -> None:
+        for part in parts:
+            asked[part["config"]] = part["path"]
+            Path(part["output"]).write_text("", encoding="utf-8")
+
+    monkeypatch.setattr(box, "_run_child", note)
+    entry = dataclasses.replace(
+        recipe.models["control"], model=str(other), up_to={128: str(model)}, max_context_length=256
+    )
+    facts: dict[str, Any] = {}
+    evaluate(dataclasses.replace(recipe, models={"control": entry}), run_folder, data[0], tmp_path / "work", facts)
+    assert asked == {"needle_128": str(model), "needle_256": str(other)}
+    assert facts["models"]["control"]["sha256"] == {str(m): model_sha256(m) for m in (model, other)}
+
+
 def test_a_failing_child_is_a_user_error_with_its_last_words(
     recipe: Evals, run_folder: Path, data: tuple[Path, Any], model: Path, tmp_path: Path
 ) -> None:
