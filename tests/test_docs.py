@@ -56,7 +56,7 @@ def seeds_table(records: list[dict[str, Any]]) -> str:
             f"**Seed {found['seed']}**: {found['restarts']} restarts of the base ({found['base_steps']} steps in the "
             f"run that counts), {found['kept']:,} of {found['tried']:,} samples kept, labels right "
             f"{right:,} of {compared:,} ({100 * right / compared:.1f} %), {found['seconds'] / 60:.1f} minutes of "
-            "wall time with other runs beside it on two cores.",
+            "wall time on two cores.",
             "",
             render_markdown_table(found["results"], models),
             "",
