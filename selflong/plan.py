@@ -7,7 +7,8 @@ the recipe, so corpus counts are unknown here, and dimensions are known for `bas
 import math
 
 from selflong.llama_costs import Dimensions, Precision, base_dimensions, known_dimensions
-from selflong.recipe import Base, Corpus, DatasetConfig, Evals, EvaluatedModel, Recipe, Synthesis, TrainRecipe
+from selflong.recipe import Base, Evals, EvaluatedModel, Recipe, TrainRecipe
+from selflong.recipe_synthesis import Corpus, DatasetConfig, Synthesis
 
 GIB, MIB = 2**30, 2**20
 # transformers' own default, which holds where a recipe does not set it.

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from selflong.errors import UserError
-from selflong.recipe import Corpus
+from selflong.recipe_synthesis import Corpus
 from selflong.records import Document
 from selflong.sources import pinned_dataset
 from selflong.synthesis.python_docs import iter_python_docs

@@ -5,7 +5,7 @@ The generator names what the text is about from its first chunk; the instruction
 
 import numpy as np
 
-from selflong.recipe import DatasetConfig
+from selflong.recipe_synthesis import DatasetConfig
 from selflong.records import Example
 from selflong.synthesis.chunks import chunk
 from selflong.synthesis.prompts import UnusableError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selflong.recipe import Shards
+from selflong.recipe_synthesis import Shards
 from selflong.records import Example, example_features
 from selflong.synthesis.workflow import as_row
 

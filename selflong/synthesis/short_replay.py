@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from selflong.recipe import DatasetConfig
+from selflong.recipe_synthesis import DatasetConfig
 from selflong.records import Example
 from selflong.synthesis.prompts import UnusableError
 from selflong.synthesis.workflow import DroppedError, Workflow

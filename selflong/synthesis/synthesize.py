@@ -15,7 +15,7 @@ from tqdm import tqdm
 from selflong.errors import UserError
 from selflong.llm.engine import ChatModel, Engine, Message
 from selflong.llm.journal import GROUP_SECONDS, Journal
-from selflong.recipe import DatasetConfig, Generator, Synthesis
+from selflong.recipe_synthesis import DatasetConfig, Generator, Synthesis
 from selflong.records import Example
 from selflong.sources import model_path
 from selflong.synthesis.corpus import read_documents

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from selflong.llm.engine import Engine, Message
-from selflong.recipe import DatasetConfig, Synthesis
+from selflong.recipe_synthesis import DatasetConfig, Synthesis
 from selflong.records import Chunk, Document, Example
 from selflong.synthesis.chunks import chunk
 from selflong.synthesis.prompts import VERSION, Prompts, UnusableError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from selflong.errors import UserError
-from selflong.recipe import Corpus, Facts
+from selflong.recipe_synthesis import Corpus, Facts
 from selflong.records import Document
 from selflong.synthesis.corpus import (
     FACTS_FILE,

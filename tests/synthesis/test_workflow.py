@@ -12,7 +12,7 @@ import pytest
 
 from selflong.llm.engine import Engine, Message
 from selflong.llm.journal import Journal
-from selflong.recipe import DatasetConfig, Gates, Generator, Reading, Retrieval, Shards, Synthesis
+from selflong.recipe_synthesis import DatasetConfig, Gates, Generator, Reading, Retrieval, Shards, Synthesis
 from selflong.records import Example
 from selflong.synthesis.agreement import measure_agreement
 from selflong.synthesis.corpus import FACTS_FILE, build_corpus, read_documents
