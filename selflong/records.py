@@ -1,6 +1,6 @@
 """Rows that cross a boundary between boxes, and the `datasets.Features` of those that reach a Hub."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -23,6 +23,18 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class ReadingRound:
+    """Sizes of one level of a sample's reading tree: round 0 reads the documents, later ones the findings before."""
+
+    instruction: int
+    """Which of the sample's instructions was read for."""
+    round: int
+    num_chunks: int
+    num_relevant_chunks: int
+    num_finding_tokens: int
+
+
+@dataclass(frozen=True)
 class Example:
     """One training sample: raw documents + instruction → response (paper, section 3.1).
 
@@ -31,18 +43,30 @@ class Example:
     """
 
     index: int
+    attempt: int
+    """How many samples of this index failed a gate before this one."""
     kind: str
+    target_length: int
     prompt: tuple[dict[str, str], ...]
     completion: str
     instructions: tuple[str, ...]
+    task_types: tuple[str, ...]
     document_ids: tuple[str, ...]
     relevant_depths_percent: tuple[float, ...]
-    num_chunks: int
-    num_relevant_chunks: int
+    readings: tuple[ReadingRound, ...]
     num_tokens: int
+    num_completion_tokens: int
     generator: str
+    retriever: str
     prompt_version: str
     seed: int
+
+    def as_row(self) -> dict[str, Any]:
+        """Return it as a row of `example_features`."""
+        row = asdict(self)
+        row["prompt"] = list(self.prompt)
+        row["completion"] = [{"role": "assistant", "content": self.completion}]
+        return row
 
 
 @dataclass(frozen=True)
@@ -66,15 +90,19 @@ def example_features() -> Any:
     return Features(
         {
             "index": Value("int64"),
+            "attempt": Value("int32"),
             "kind": Value("string"),
+            "target_length": Value("int32"),
             "instructions": List(Value("string")),
+            "task_types": List(Value("string")),
             "completion": List(turn),
             "document_ids": List(Value("string")),
             "relevant_depths_percent": List(Value("float64")),
-            "num_chunks": Value("int32"),
-            "num_relevant_chunks": Value("int32"),
+            "readings": List({f.name: Value("int32") for f in fields(ReadingRound)}),
             "num_tokens": Value("int32"),
+            "num_completion_tokens": Value("int32"),
             "generator": Value("string"),
+            "retriever": Value("string"),
             "prompt_version": Value("string"),
             "seed": Value("int64"),
             "prompt": List(turn),

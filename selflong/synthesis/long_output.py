@@ -33,7 +33,7 @@ async def long_output_sample(
     except UnusableError as reason:
         raise DroppedError(str(reason)) from reason
     instruction = workflow.prompts.writing(len(text.split()), topic)
-    return workflow.single_turn(config, index, instruction, text, instruction, used, 1)
+    return workflow.single_turn(config, index, instruction, text, instruction, used)
 
 
 def _neighbours(workflow: Workflow, start: int, wanted_tokens: int, limit: int) -> list[int]:

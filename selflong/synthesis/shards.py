@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from selflong.recipe_synthesis import Shards
 from selflong.records import Example, example_features
-from selflong.synthesis.workflow import as_row
 
 # Rows of about a page deduplicate only with chunks smaller than a row: 4.3 MB re-uploaded of 25 MB after one insertion,
 # against 38.0 of 37.6 MB with the library's default of 256 kB to 1 MB.
@@ -36,7 +35,7 @@ def _write_split(folder: Path, split: str, examples: list[Example], rows_per_sha
     schema = example_features().arrow_schema
     count = -(-len(examples) // rows_per_shard)
     for number in range(count):
-        rows = [as_row(e) for e in examples[number * rows_per_shard : (number + 1) * rows_per_shard]]
+        rows = [e.as_row() for e in examples[number * rows_per_shard : (number + 1) * rows_per_shard]]
         pq.write_table(
             pa.Table.from_pylist(rows, schema=schema),
             folder / f"{split}-{number:05d}-of-{count:05d}.parquet",

@@ -52,4 +52,4 @@ async def short_replay_sample(
     if reply.finish_reason == "length":
         raise DroppedError("response cut at its token limit")
     instruction = prompt.rsplit("\n", 1)[-1]
-    return workflow.single_turn(config, index, prompt, reply.text.strip(), instruction, [position], 0)
+    return workflow.single_turn(config, index, prompt, reply.text.strip(), instruction, [position])

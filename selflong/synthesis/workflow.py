@@ -12,7 +12,6 @@ import asyncio
 import collections
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -76,16 +75,20 @@ class Workflow:
             raise DroppedError("longer than the target length")
         return Example(
             index=index,
+            attempt=0,
             kind=config.kind,
+            target_length=config.target_length,
             prompt=tuple(prompt),
             completion=responses[-1],
             instructions=tuple(instructions),
+            task_types=("question",) * len(instructions),
             document_ids=tuple(self.documents[i].id for i in chosen),
             relevant_depths_percent=self._depths(chosen, set(relevant)),
-            num_chunks=sum(len(self.chunks_of(i)) for i in chosen),
-            num_relevant_chunks=len(relevant),
+            readings=(),
             num_tokens=num_tokens,
+            num_completion_tokens=self.count_generator_tokens(responses[-1]),
             generator=self.synthesis.generator.model,
+            retriever="bm25",
             prompt_version=VERSION,
             seed=self.synthesis.seed,
         )
@@ -248,7 +251,6 @@ class Workflow:
         completion: str,
         instruction: str,
         positions: list[int],
-        num_relevant_chunks: int,
     ) -> Example:
         """A sample of one prompt and its completion, from one call about one chunk. Raises DroppedError if too long."""
         num_tokens = self.count_chat_tokens([turn("user", prompt), turn("assistant", completion)])
@@ -256,16 +258,20 @@ class Workflow:
             raise DroppedError("longer than the target length")
         return Example(
             index=index,
+            attempt=0,
             kind=config.kind,
+            target_length=config.target_length,
             prompt=(turn("user", prompt),),
             completion=completion,
             instructions=(instruction,),
+            task_types=(config.kind,),
             document_ids=tuple(self.documents[i].id for i in positions),
             relevant_depths_percent=(),
-            num_chunks=1,
-            num_relevant_chunks=num_relevant_chunks,
+            readings=(),
             num_tokens=num_tokens,
+            num_completion_tokens=self.count_generator_tokens(completion),
             generator=self.synthesis.generator.model,
+            retriever="bm25",
             prompt_version=VERSION,
             seed=self.synthesis.seed,
         )
@@ -302,11 +308,3 @@ def turn(role: str, content: str) -> Message:
 
 def _stable_number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def as_row(example: Example) -> dict[str, Any]:
-    """An example as a row of `records.example_features`."""
-    row = dict(example.__dict__)
-    row["prompt"] = list(example.prompt)
-    row["completion"] = [turn("assistant", example.completion)]
-    return row

@@ -60,15 +60,21 @@ def example() -> dict[str, Any]:
     question = "Name the magic number for silver anchor"
     return {
         "index": 3,
+        "attempt": 0,
         "kind": "long_input",
+        "target_length": 2_048,
         "instructions": [question],
+        "task_types": ["question"],
         "completion": [{"role": "assistant", "content": "482193."}],
         "document_ids": ["asyncio#0", "queue#2"],
         "relevant_depths_percent": [37.5],
-        "num_chunks": 31,
-        "num_relevant_chunks": 1,
+        "readings": [
+            {"instruction": 0, "round": 0, "num_chunks": 31, "num_relevant_chunks": 1, "num_finding_tokens": 12}
+        ],
         "num_tokens": 2041,
+        "num_completion_tokens": 5,
         "generator": "stage:base",
+        "retriever": "bm25",
         "prompt_version": "1",
         "seed": 0,
         "prompt": [{"role": "user", "content": f"{documents}\n{question}"}],

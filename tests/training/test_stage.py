@@ -15,9 +15,10 @@ from selflong.training.stage import stage_dataset, train_stage
 def example(index: int, kind: str) -> Example:
     text = f"Line {index} of a document about tables and chairs.\n" * 6
     return Example(
-        index=index, kind=kind, prompt=({"role": "user", "content": text + "What is it about?"},),
+        index=index, attempt=0, kind=kind, target_length=256, task_types=("question",),
+        prompt=({"role": "user", "content": text + "What is it about?"},),
         completion=f"tables, chairs and {index}.", instructions=("What is it about?",), document_ids=("d",),
-        relevant_depths_percent=(), num_chunks=1, num_relevant_chunks=1, num_tokens=1, generator="g",
+        relevant_depths_percent=(), readings=(), num_tokens=1, num_completion_tokens=1, generator="g", retriever="bm25",
         prompt_version="1", seed=0,
     )  # fmt: skip
 
@@ -32,10 +33,7 @@ def out(tmp_path: Path, tiny_model_dir: Path) -> Path:
     for kind in ("long_input", "short"):
         folder = tmp_path / "dataset" / kind
         folder.mkdir(parents=True)
-        rows = [vars(example(i, kind)) for i in range(8)]
-        for row in rows:
-            row["prompt"] = list(row["prompt"])
-            row["completion"] = [{"role": "assistant", "content": row["completion"]}]
+        rows = [example(i, kind).as_row() for i in range(8)]
         table = pa.Table.from_pylist(rows, schema=example_features().arrow_schema)
         pq.write_table(table, folder / "train-00000-of-00001.parquet")
     return tmp_path
