@@ -4,8 +4,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from selflong.errors import UserError
+from selflong.errors import Submitted, UserError
+
+if TYPE_CHECKING:
+    from selflong.recipe import Recipe
+    from selflong.synthesis.executor import Executor
 
 VERBS = {
     "run": "build everything that is not up to date, in order; can be killed and run again",
@@ -29,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print(f"selflong: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Submitted as message:
+        print(f"selflong: {message}")
     except KeyboardInterrupt:
         print("\nselflong: stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
@@ -58,10 +65,20 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--force", metavar="BOX", action="append", default=[], help="build this box even so")
         command.add_argument("--locked", action="store_true", help="refuse Hub references without a commit hash")
+        if verb == "synthesize":
+            _add_executor(command)
         if verb == "train":
             command.add_argument("--stage", metavar="NAME", default="all", help="one stage or control (default all)")
         command.set_defaults(call=_build)
     return parser
+
+
+def _add_executor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--executor", choices=["local", "slurm"], help="make rows by several ranks (extra `scale`)")
+    command.add_argument("--tasks", type=int, default=1, metavar="N", help="number of ranks")
+    command.add_argument(
+        "--sbatch", metavar="KEY=VALUE", action="append", default=[], help="Slurm: partition=…, time=…, …"
+    )
 
 
 def _version() -> str:
@@ -79,15 +96,16 @@ def _build(arguments: argparse.Namespace) -> None:
 
         check_locked(recipe)
     out = arguments.out or Path("out") / arguments.recipe_dir.resolve().name
+    executor = _executor(arguments, recipe)
     if arguments.dry_run:
-        _dry_run(recipe, out)
+        _dry_run(recipe, out, executor)
         return
     from selflong.run import run
 
     verbs = None if arguments.verb == "run" else {arguments.verb}
     only = {arguments.stage} if arguments.verb == "train" and arguments.stage != "all" else None
     _quiet_libraries()
-    run(recipe, out, verbs, only, set(arguments.force))
+    run(recipe, out, verbs, only, set(arguments.force), executor)
     if arguments.verb in ("run", "report"):
         from selflong.report import closing_screen, place_results
 
@@ -95,12 +113,28 @@ def _build(arguments: argparse.Namespace) -> None:
         print(closing_screen(recipe, out))
 
 
-def _dry_run(recipe: object, out: Path) -> None:
+def _executor(arguments: argparse.Namespace, recipe: "Recipe") -> "Executor | None":
+    if not getattr(arguments, "executor", None):
+        return None
+    from selflong.synthesis.executor import Executor, check_executor
+
+    pairs = [text.partition("=") for text in arguments.sbatch]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise UserError("--sbatch", f"{key} has no value", "write KEY=VALUE")
+    executor = Executor(arguments.executor, arguments.tasks, {key: value for key, _, value in pairs})
+    check_executor(executor, recipe.synthesis)
+    return executor
+
+
+def _dry_run(recipe: "Recipe", out: Path, executor: "Executor | None") -> None:
     from selflong.plan import plan
-    from selflong.recipe import Recipe
     from selflong.run import boxes_of, stale_boxes
 
-    assert isinstance(recipe, Recipe)
+    if executor and executor.kind == "slurm":
+        from selflong.synthesis.executor import render_slurm_job
+
+        print(render_slurm_job(executor, recipe.synthesis))
     boxes = boxes_of(recipe, out)
     stale = stale_boxes(boxes)
     for name in boxes:

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     def __init__(self, where: object, what: str, remedy: str) -> None:
         super().__init__(f"{where}: {what}; {remedy}")
+
+
+class Submitted(Exception):  # noqa: N818 - no error
+    """Work waits in a queue: the message says how to go on."""

@@ -3,10 +3,12 @@
 Every choice that changes a row stands here; what only changes speed or cost is marked as such.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["long_input", "long_output", "short", "short_replay"]
+Kind = Literal["long_input", "long_output", "short_replay"]
+TASK_TYPES = ("question", "comparison", "timeline", "extraction", "synthesis", "explanation")
+REPLAY_SKILLS = ("instruction", "topic", "reading", "reading another", "open prompt")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Generator:
     max_reading_tokens: int
     max_response_tokens: int
     samples_in_flight: int
+    """Samples made side by side; in process, also those that one group of batches serves."""
+    calls_in_flight: int = 128
+    """Calls to a chat server side by side: about twice its slots, so that none waits for our client."""
     threads: int = 2
     tokenizer: str | None = None
     """Where a chat server's tokenizer is found, if not under the model's own name."""
@@ -79,6 +84,17 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class Instruction:
+    """What the generator is asked to write instructions for."""
+
+    task_types: dict[str, float] = field(default_factory=lambda: {"question": 1.0})
+    """Kinds of task and their shares; each instruction draws one."""
+
+    def __post_init__(self) -> None:
+        _check_shares("task_types", self.task_types, TASK_TYPES)
+
+
+@dataclass(frozen=True)
 class Reading:
     """Query-focused reading: every chunk of at most `chunk_tokens` (generator's tokenizer) is read."""
 
@@ -92,6 +108,10 @@ class Gates:
     one_distinct_finding: bool
     """Drop a sample whose chunks give contradicting readings; for instructions that have one true answer."""
     max_instruction_attempts: int
+    max_attempts: int = 16
+    """A row that fails a gate is tried anew from another draw, this often at most."""
+    max_failed_percent: float = 1.0
+    """Rows of a config that may be missing at the end because every attempt or a call failed; more stop the run."""
     round_trip: bool = False
     """Believe a reading only if the generator, asked for an instruction about that chunk, writes the same one."""
 
@@ -106,12 +126,38 @@ class DatasetConfig:
     num_samples: int
     num_questions: tuple[int, ...] = (1,)
     """An instruction asks this many questions, drawn uniformly, each written from its own random chunk."""
+    min_target_length: int | None = None
+    """If given, each row draws its own target length between this and `target_length`, log-uniformly."""
+    instruction_first_percent: int = 0
+    """Share of the rows whose first instruction stands before the documents instead of after them."""
+    skills: dict[str, float] = field(default_factory=dict)
+    """`short_replay` alone: which of the generator's short skills are replayed, and their shares."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1 or self.target_length < 1:
             raise ValueError("num_samples and target_length must be positive; change them")
         if not self.num_questions or min(self.num_questions) < 1:
             raise ValueError("num_questions needs at least one positive number; write for example [1]")
+        if not 0 < self.shortest_target_length <= self.target_length:
+            raise ValueError("min_target_length must be positive and at most target_length; change one of them")
+        if not 0 <= self.instruction_first_percent <= 100:
+            raise ValueError("instruction_first_percent must lie between 0 and 100; change it")
+        if (self.kind == "short_replay") != bool(self.skills):
+            raise ValueError("skills belong to short_replay, which needs them; write for example {open prompt: 1}")
+        if self.skills:
+            _check_shares("skills", self.skills, REPLAY_SKILLS)
+
+    @property
+    def shortest_target_length(self) -> int:
+        return self.target_length if self.min_target_length is None else self.min_target_length
+
+
+def _check_shares(name: str, shares: dict[str, float], known: tuple[str, ...]) -> None:
+    for key, share in shares.items():
+        if key not in known:
+            raise ValueError(f"{name}: {key} is unknown; choose from {', '.join(known)}")
+        if share <= 0:
+            raise ValueError(f"{name}: the share of {key} must be positive; leave it out instead")
 
 
 @dataclass(frozen=True)
@@ -136,3 +182,4 @@ class Synthesis:
     gates: Gates
     configs: dict[str, DatasetConfig]
     shards: Shards
+    instruction: Instruction = field(default_factory=Instruction)

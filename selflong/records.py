@@ -52,6 +52,8 @@ class Example:
     instructions: tuple[str, ...]
     task_types: tuple[str, ...]
     document_ids: tuple[str, ...]
+    document_spans: tuple[tuple[int, int], ...]
+    """Where each document stands in the first turn: start and end in characters. A document may be cut at its end."""
     relevant_depths_percent: tuple[float, ...]
     readings: tuple[ReadingRound, ...]
     num_tokens: int
@@ -67,6 +69,15 @@ class Example:
         row["prompt"] = list(self.prompt)
         row["completion"] = [{"role": "assistant", "content": self.completion}]
         return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Example":
+        """Read a row that `as_row` wrote."""
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        values["completion"] = row["completion"][0]["content"]
+        values["document_spans"] = tuple((start, end) for start, end in row["document_spans"])
+        values["readings"] = tuple(ReadingRound(**reading) for reading in row["readings"])
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,7 @@ def example_features() -> Any:
             "task_types": List(Value("string")),
             "completion": List(turn),
             "document_ids": List(Value("string")),
+            "document_spans": List(List(Value("int64"))),
             "relevant_depths_percent": List(Value("float64")),
             "readings": List({f.name: Value("int32") for f in fields(ReadingRound)}),
             "num_tokens": Value("int32"),

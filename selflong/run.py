@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from selflong import manifest
 from selflong.errors import UserError
 from selflong.recipe import Recipe, TrainRecipe, as_mapping
+
+if TYPE_CHECKING:
+    from selflong.synthesis.executor import Executor
 
 Build = Callable[[Path, dict[str, Any]], None]
 """Builds a box's product in a work folder and fills in facts for its manifest."""
@@ -35,12 +38,12 @@ class Box:
     build: Build
 
 
-def boxes_of(recipe: Recipe, out: Path) -> dict[str, Box]:
-    """All boxes of a recipe by name, each after those it reads."""
+def boxes_of(recipe: Recipe, out: Path, executor: "Executor | None" = None) -> dict[str, Box]:
+    """All boxes of a recipe by name, each after those it reads. `executor` runs synthesis by ranks."""
     boxes = [_corpus(recipe, out)]
     if recipe.base:
         boxes.append(_base(recipe, out))
-    boxes.append(_dataset(recipe, out))
+    boxes.append(_dataset(recipe, out, executor))
     boxes += [_train(recipe, train, out) for train in {**recipe.controls, **recipe.stages}.values()]
     boxes += [_build_evals(recipe, out), _evaluate(recipe, out), _report(recipe, out)]
     return _in_order({box.name: box for box in boxes})
@@ -88,7 +91,7 @@ def _base(recipe: Recipe, out: Path) -> Box:
     return Box("base", "train", out / "base", as_mapping(base), ("corpus",), build)
 
 
-def _dataset(recipe: Recipe, out: Path) -> Box:
+def _dataset(recipe: Recipe, out: Path, executor: "Executor | None") -> Box:
     from selflong.synthesis.prompts import VERSION
 
     def build(work: Path, facts: dict[str, Any]) -> None:
@@ -96,7 +99,7 @@ def _dataset(recipe: Recipe, out: Path) -> Box:
         from selflong.synthesis.agreement import measure_agreement
         from selflong.synthesis.synthesize import synthesize
 
-        synthesize(recipe.synthesis, out, work, facts)
+        synthesize(recipe.synthesis, out, work, facts, executor)
         corpus = manifest.read(out / "corpus")
         assert corpus is not None
         facts["corpus"] = corpus["facts"]
@@ -192,9 +195,10 @@ def run(
     verbs: set[str] | None = None,
     only: set[str] | None = None,
     force: set[str] | None = None,
+    executor: "Executor | None" = None,
 ) -> None:
     """Build every stale box in order, or those of the given verbs or names alone, whose inputs must then be there."""
-    run_boxes(boxes_of(recipe, out), verbs, only, force)
+    run_boxes(boxes_of(recipe, out, executor), verbs, only, force)
 
 
 def run_boxes(

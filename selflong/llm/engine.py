@@ -84,3 +84,7 @@ class Engine:
         self.calls[step] += 1
         self.longest_call_tokens = max(self.longest_call_tokens, reply.prompt_tokens + reply.completion_tokens)
         return reply
+
+
+class CallFailedError(Exception):
+    """STUB"""

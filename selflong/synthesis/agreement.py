@@ -25,7 +25,7 @@ def measure_agreement(corpus: Path, dataset: Path) -> dict[str, int] | None:
     compared = right = 0
     for shard in sorted(dataset.rglob("*.parquet")):
         for row in pq.read_table(shard, columns=["kind", "prompt", "completion"]).to_pylist():
-            if row["kind"] not in {"long_input", "short"}:
+            if row["kind"] != "long_input":
                 continue
             turns = [turn["content"] for turn in [*row["prompt"], *row["completion"]]]
             compared += 1

@@ -3,47 +3,55 @@
 The generator names what the text is about from its first chunk; the instruction states the required length in words.
 """
 
-import numpy as np
-
-from selflong.recipe_synthesis import DatasetConfig
 from selflong.records import Example
-from selflong.synthesis.chunks import chunk
+from selflong.synthesis.draft import Draft, DroppedError
 from selflong.synthesis.prompts import UnusableError
-from selflong.synthesis.workflow import DroppedError, Workflow
 
-SHORTEST_TOKENS = 16
-INSTRUCTION_TOKENS = 32  # room for the instruction beside the text; a longer one drops the sample
+# Documents looked at (no call is made for it) until one can be the response; long ones are rare in most corpora.
+MAX_LOOKS = 256
 
 
-async def long_output_sample(
-    workflow: Workflow, config: DatasetConfig, index: int, rng: np.random.Generator
-) -> Example:
-    """Make one sample: a text length is drawn log-uniformly up to the target length. Raises DroppedError."""
-    start = int(rng.integers(len(workflow.documents)))
-    longest = config.target_length - INSTRUCTION_TOKENS
-    wanted_tokens = int(np.exp(rng.uniform(np.log(SHORTEST_TOKENS), np.log(longest))))
-    used = _neighbours(workflow, start, wanted_tokens, longest)
-    text = "\n".join(workflow.documents[i].text for i in used)
-    limit = workflow.synthesis.reading.chunk_tokens
-    opening = next(chunk(text, limit, workflow.count_generator_tokens))
-    topic_limit = workflow.synthesis.generator.max_instruction_tokens
-    reply = await workflow.engine.ask("topic", workflow.prompts.topic(opening), topic_limit)
+async def long_output_sample(draft: Draft) -> Example:
+    """Make a sample whose response has about the drawn target length. Raises DroppedError."""
+    bench = draft.bench
+    limit = bench.synthesis.generator.max_instruction_tokens
+    # What the instruction adds: its own words, the longest topic, the template.
+    overhead = bench.count_chat_tokens([{"role": "user", "content": bench.prompts.writing(100_000, "")}]) + limit
+    positions = _text_of_length(draft, draft.target_length - overhead)
+    text = bench.prompts.separator.join(bench.documents[i].text for i in positions)
+    reply = await draft.ask("topic", bench.prompts.topic(bench.chunks(text)[0]), limit)
     try:
-        topic = workflow.prompts.parse_topic(reply.text)
+        topic = bench.prompts.parse_topic(reply.text)
     except UnusableError as reason:
         raise DroppedError(str(reason)) from reason
-    instruction = workflow.prompts.writing(len(text.split()), topic)
-    return workflow.single_turn(config, index, instruction, text, instruction, used)
+    instruction = bench.prompts.writing(len(text.split()), topic)
+    ids = [bench.documents[i].id for i in positions]
+    return draft.single_turn(instruction, text, instruction, "writing", ids)
 
 
-def _neighbours(workflow: Workflow, start: int, wanted_tokens: int, limit: int) -> list[int]:
-    """Documents of one source from `start` on, until there are `wanted_tokens`, and never more than `limit`."""
-    used, size = [start], workflow.document_tokens(start)
-    source = workflow.documents[start].source
-    for position in range(start + 1, len(workflow.documents)):
-        needed = workflow.document_tokens(position)
-        if workflow.documents[position].source != source or size >= wanted_tokens or size + needed > limit:
+def _text_of_length(draft: Draft, longest_tokens: int) -> list[int]:
+    """Positions of a random document and its neighbours of the same source, as many as fit.
+
+    They have at least half of `longest_tokens`, or the config's shortest length. Raises DroppedError.
+    """
+    bench = draft.bench
+    shortest = min(longest_tokens // 2, max(1, draft.config.shortest_target_length))
+    for _ in range(MAX_LOOKS):
+        start = int(draft.rng.integers(len(bench.documents)))
+        positions, size = _neighbours(draft, start, longest_tokens)
+        if size >= shortest:
+            return positions
+    raise DroppedError("no text of the target length")
+
+
+def _neighbours(draft: Draft, start: int, longest_tokens: int) -> tuple[list[int], int]:
+    """Documents of one source from `start` on while they fit, and their tokens."""
+    bench, positions, size = draft.bench, list[int](), 0
+    source = bench.documents[start].source
+    for position in range(start, len(bench.documents)):
+        needed = bench.document_tokens(position)
+        if size + needed > longest_tokens or bench.documents[position].source != source:
             break
-        used.append(position)
+        positions.append(position)
         size += needed
-    return used
+    return positions, size

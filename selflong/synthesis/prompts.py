@@ -7,9 +7,10 @@
 import re
 from typing import Protocol
 
+from selflong.recipe_synthesis import TASK_TYPES
 from selflong.text_skills import ASK, NOTHING, TITLE, fact, writing_request
 
-VERSION = "1"
+VERSION = "2"
 
 
 class UnusableError(Exception):
@@ -19,8 +20,11 @@ class UnusableError(Exception):
 class Prompts(Protocol):
     """One set of prompts and parsers. Parsers raise `UnusableError`."""
 
-    def instruction(self, chunk: str) -> str:
-        """Ask for an instruction, with a random chunk for diversity (paper, section 3.1)."""
+    separator: str
+    """Stands between documents, and between them and the instruction, in a training row."""
+
+    def instruction(self, chunk: str, task_type: str) -> str:
+        """Ask for an instruction of one of `TASK_TYPES`, with a random chunk for diversity (paper, section 3.1)."""
         ...
 
     def parse_instruction(self, reply: str, chunk: str) -> str:
@@ -55,18 +59,23 @@ class Prompts(Protocol):
         """The writing instruction that states the required length."""
         ...
 
-    def user_turn(self, documents: list[str], instruction: str) -> str:
-        """The user turn of a training sample: raw documents and instruction."""
+    def open_prompt(self, chunk: str) -> str:
+        """Ask for a message as users send it, to be answered alone (short replay)."""
+        ...
+
+    def parse_open_prompt(self, reply: str) -> str:
+        """Return the message. Raises UnusableError if the reply is none."""
         ...
 
 
 class ToyPrompts:
     """The demo's wording: facts, questions about them, and "none"."""
 
+    separator = "\n"
     _question = re.compile(r"Name the magic number for ([a-z]+ [a-z]+)")
     _answer = re.compile(r"(\d{6}|none)\.")
 
-    def instruction(self, chunk: str) -> str:
+    def instruction(self, chunk: str, task_type: str) -> str:
         return f"{chunk}\n{ASK}"
 
     def parse_instruction(self, reply: str, chunk: str) -> str:
@@ -116,24 +125,38 @@ class ToyPrompts:
     def writing(self, words: int, topic: str) -> str:
         return writing_request(words, topic)
 
-    def user_turn(self, documents: list[str], instruction: str) -> str:
-        return "\n".join([*documents, instruction])
+    def open_prompt(self, chunk: str) -> str:
+        raise UnusableError("the toy wording has no open prompts")
+
+    def parse_open_prompt(self, reply: str) -> str:
+        raise UnusableError("the toy wording has no open prompts")
+
+
+TASK_WORDING = {
+    "question": "a question whose answer must be put together from what several documents say",
+    "comparison": "a task that asks to compare two or more things which different documents describe",
+    "timeline": "a task that asks to order events or developments which different documents date",
+    "extraction": "a task that asks to collect every item of one kind, with its details, from all documents",
+    "synthesis": "a task that asks for an overview or report which draws on many documents and weighs them",
+    "explanation": "a task that asks to explain a cause, mechanism or disagreement with support from several documents",
+}
+assert tuple(TASK_WORDING) == TASK_TYPES
 
 
 class InstructPrompts:
     """Wording for instruct models of any size, our own."""
 
     nothing = "NOTHING"
+    separator = "\n\n"
 
-    def instruction(self, chunk: str) -> str:
+    def instruction(self, chunk: str, task_type: str) -> str:
         return (
             "Below is a passage from a large document collection.\n\n<passage>\n"
-            f"{chunk}\n</passage>\n\n"
-            "Think of a reader who has a pile of documents on this and related subjects. Write one question or task "
-            "for that reader which can only be done well by bringing together what several of the documents say: "
-            "compare, list, trace over time, or explain. It must stand alone: do not mention the passage or the "
-            "documents. Reply with the task alone, in one to three sentences. If the passage has no subject that "
-            f"anybody could ask about, reply {self.nothing}."
+            f"{fence(chunk)}\n</passage>\n\n"
+            "Think of a reader who has a pile of documents on this and related subjects. Write "
+            f"{TASK_WORDING[task_type]}. It must stand alone: do not mention the passage or the documents. Reply with "
+            "the task alone, in one to three sentences. If the passage has no subject that anybody could ask about, "
+            f"reply {self.nothing}."
         )
 
     def parse_instruction(self, reply: str, chunk: str) -> str:
@@ -146,7 +169,7 @@ class InstructPrompts:
 
     def reading(self, instruction: str, chunk: str) -> str:
         return (
-            f"Task:\n{instruction}\n\nPart of one document:\n<document>\n{chunk}\n</document>\n\n"
+            f"Task:\n{instruction}\n\nPart of one document:\n<document>\n{fence(chunk)}\n</document>\n\n"
             "Note down everything in this part that helps with the task: facts, names, figures, dates, positions, each "
             "in a short sentence that can be understood alone. Add nothing that is not in the text. If nothing in it "
             f"helps, reply {self.nothing}."
@@ -159,7 +182,7 @@ class InstructPrompts:
         return None if self._says_nothing(text) else text
 
     def response(self, instruction: str, findings: list[str]) -> str:
-        notes = "\n\n".join(f"<notes>\n{text}\n</notes>" for text in findings)
+        notes = "\n\n".join(f"<notes>\n{fence(text)}\n</notes>" for text in findings)
         return (
             f"Notes taken while reading a pile of documents:\n\n{notes}\n\nTask:\n{instruction}\n\n"
             "Do the task from these notes alone. Be complete and exact, state contradictions, and do not mention the "
@@ -174,8 +197,8 @@ class InstructPrompts:
 
     def topic(self, chunk: str) -> str:
         return (
-            f"<text>\n{chunk}\n</text>\n\nThis is the beginning of a longer text. In at most twenty words, name its "
-            "subject, its kind (article, story, manual, ...) and its tone, as somebody would who orders such a text. "
+            f"<text>\n{fence(chunk)}\n</text>\n\nThis is the beginning of a longer text. In at most twenty words, name "
+            "its subject, its kind (article, story, manual, ...) and its tone, in the words of somebody who orders it. "
             "Reply with the description alone."
         )
 
@@ -188,8 +211,20 @@ class InstructPrompts:
     def writing(self, words: int, topic: str) -> str:
         return f"Write the following in about {words} words: {topic}."
 
-    def user_turn(self, documents: list[str], instruction: str) -> str:
-        return "\n\n".join([*documents, instruction]) if documents else instruction
+    def open_prompt(self, chunk: str) -> str:
+        return (
+            f"<passage>\n{fence(chunk)}\n</passage>\n\nThe passage only sets the scene. Write one message that a "
+            "person might send to an assistant while busy with such matters: a question, or a request to write, "
+            "explain, plan, rewrite, reason or calculate. State in it what the answer should look like: its length, "
+            "form, tone, or what it must contain or avoid. It must make sense to somebody who has not seen the "
+            "passage. Reply with the message alone."
+        )
+
+    def parse_open_prompt(self, reply: str) -> str:
+        text = reply.strip()
+        if not 20 <= len(text) <= 2000:
+            raise UnusableError("malformed open prompt")
+        return text
 
     def _says_nothing(self, text: str) -> bool:
         return text.rstrip(".").upper() == self.nothing

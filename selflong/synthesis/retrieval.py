@@ -44,3 +44,14 @@ class Bm25Retriever:
         found, scores = self.index.retrieve([words], k=count, show_progress=False, n_threads=0)
         ranked = sorted(zip(-scores[0], found[0], strict=True))
         return [int(position) for score, position in ranked if score < 0]
+
+
+def open_retriever(retrieval, index):
+    from selflong.synthesis.corpus import read_documents
+
+    r = Bm25Retriever(read_documents(index.parent / "corpus" / "documents.parquet"), retrieval.max_document_percent)
+    r.name = "bm25"
+    return r
+
+
+Retriever = Bm25Retriever

@@ -18,7 +18,7 @@ from selflong.tokens import chat_ids
 
 Tokens = NDArray[np.int32]
 NO_LOSS = -100
-RESPONSE_ONLY = {"short", "short_replay"}
+RESPONSE_ONLY = {"short_replay"}
 
 
 @dataclass(frozen=True)

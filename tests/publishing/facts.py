@@ -37,7 +37,7 @@ def dataset_facts() -> dict[str, Any]:
                 "long_input", 2048, 140, {"contradicting readings": 12, "nothing relevant in any chunk": 9}
             ),
             "long_output_512": config("long_output", 512, 20, {}),
-            "short_128": config("short", 128, 400, {"no usable instruction": 3}),
+            "short_128": config("short_replay", 128, 400, {"no usable instruction": 3}),
         },
         "generator": {
             "model": "stage:base",
@@ -110,8 +110,8 @@ def stage_facts() -> list[dict[str, Any]]:
                 "rope_type": "default",
                 "steps": 60,
                 "tokens": 60 * 4096,
-                "rows": {"long_input": 700 // k, "short": 250},
-                "supervised_tokens": {"long_input": 200_000, "short": 4_000},
+                "rows": {"long_input": 700 // k, "short_replay": 250},
+                "supervised_tokens": {"long_input": 200_000, "short_replay": 4_000},
                 "data": [
                     {"dataset": f"dataset:long_input_{length}", "share": 0.75, "rows": 700 // k},
                     {"dataset": "dataset:short_128", "share": 0.25, "rows": 250},

@@ -10,18 +10,18 @@ from selflong.training.rows import NO_LOSS, Encoded, build_rows, encode
 def example(kind: str, length: int, prompt: int, start: int) -> Encoded:
     ids = np.arange(start, start + length, dtype=np.int32)
     labels = ids.copy()
-    if kind == "short":
+    if kind == "short_replay":
         labels[:prompt] = NO_LOSS
     return Encoded(kind, ids, labels)
 
 
 LONGS = [example("long_input", 90 - i, 80, 1000 * (i + 1)) for i in range(6)]
-SHORTS = [example("short", 12 + i, 10, 100_000 + 100 * i) for i in range(5)]
+SHORTS = [example("short_replay", 12 + i, 10, 100_000 + 100 * i) for i in range(5)]
 
 
 def test_rows_have_exactly_max_length_and_start_with_whole_examples() -> None:
     rows, counts = build_rows([(LONGS, 6), (SHORTS, 4)], 128, 0)
-    assert len(rows) == 10 and counts.rows == {"long_input": 6, "short": 4}
+    assert len(rows) == 10 and counts.rows == {"long_input": 6, "short_replay": 4}
     starts = {int(e.input_ids[0]): e for e in LONGS + SHORTS}
     for ids, labels in rows:
         assert len(ids) == len(labels) == 128
@@ -66,7 +66,7 @@ def test_encode_masks_the_prompt_of_short_examples_alone(tiny_model_dir: object)
         "prompt": [{"role": "user", "content": "some documents\nand a question?"}],
         "completion": [{"role": "assistant", "content": "the answer."}],
     }
-    short, long = encode(tokenizer, row | {"kind": "short"}), encode(tokenizer, row | {"kind": "long_input"})
+    short, long = encode(tokenizer, row | {"kind": "short_replay"}), encode(tokenizer, row | {"kind": "long_input"})
     assert np.array_equal(long.labels, long.input_ids)
     assert tokenizer.decode(short.labels[short.labels != NO_LOSS]) == "the answer.<|eos|>"
     assert list(short.input_ids).count(tokenizer.bos_token_id) == 1

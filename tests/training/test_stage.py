@@ -30,7 +30,7 @@ def out(tmp_path: Path, tiny_model_dir: Path) -> Path:
 
     from selflong.records import example_features
 
-    for kind in ("long_input", "short"):
+    for kind in ("long_input", "short_replay"):
         folder = tmp_path / "dataset" / kind
         folder.mkdir(parents=True)
         rows = [example(i, kind).as_row() for i in range(8)]
@@ -61,7 +61,7 @@ def test_a_stage_trains_on_exact_rows_and_saves_a_checkpoint(out: Path, tiny_mod
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, facts = train(out, "a", recipe(tiny_model_dir))
-    assert facts["steps"] == 3 and facts["tokens"] == 3 * 512 and facts["rows"] == {"long_input": 3, "short": 3}
+    assert facts["steps"] == 3 and facts["tokens"] == 3 * 512 and facts["rows"] == {"long_input": 3, "short_replay": 3}
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.config.rope_parameters["rope_theta"] == 40_000.0
     assert model.config.max_position_embeddings == 256

@@ -1,0 +1,133 @@
+"""One rank's share of the rows: open generator, retriever and journal, and make the blocks that are missing.
+
+Calls to a chat server stay in `journal/` beside the boxes, so that no later run pays for them again. In process, the
+journal belongs to the unfinished work alone: what it holds decides which calls form a batch.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selflong.errors import UserError
+from selflong.llm.engine import ChatModel, Engine, Message
+from selflong.llm.journal import GROUP_SECONDS, Journal
+from selflong.manifest import read_json, write_json
+from selflong.recipe_synthesis import Generator, Synthesis
+from selflong.sources import model_path
+from selflong.synthesis.blocks import ROWS_PER_BLOCK, Block, blocks_of
+from selflong.synthesis.documents import read_documents
+from selflong.synthesis.draft import Counters, Workbench
+from selflong.synthesis.make_blocks import CALL_FAILED, make_blocks
+from selflong.synthesis.prompts import VERSION, load_prompts
+from selflong.synthesis.retrieval import open_retriever
+from selflong.tokens import chat_counter, chat_ids, text_counter
+
+GENERATOR_FILE = "generator.json"
+
+
+def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks: int) -> None:
+    """Make the blocks that rank `rank` of `num_ranks` owns and that are not whole yet."""
+    parts = parts_folder(work)
+    todo = [b for b in all_blocks(synthesis, work)[rank::num_ranks] if _is_missing(b)]
+    if not todo:
+        return
+    in_process = is_in_process(synthesis.generator)
+    model, counters = open_generator(synthesis.generator, out)
+    _record_generator(parts / GENERATOR_FILE, model.identity)
+    journal = Journal(parts / "calls.sqlite", None) if in_process else Journal(_calls(out, rank), GROUP_SECONDS)
+    student = _load_tokenizer(synthesis.student, out)
+    with journal:
+        engine = Engine(
+            model,
+            journal,
+            synthesis.generator.context_length,
+            counters.chat,
+            f"{synthesis.generator.prompts}-{VERSION}",
+        )
+        bench = Workbench(
+            synthesis,
+            read_documents(out / "corpus" / "documents.arrow"),
+            open_retriever(synthesis.retrieval, out / "index"),
+            engine,
+            load_prompts(synthesis.generator.prompts),
+            counters,
+            Counters(text_counter(student), chat_counter(student)),
+            in_process,
+        )
+        asyncio.run(_make(bench, todo))
+
+
+async def _make(bench: Workbench, blocks: list[Block]) -> None:
+    try:
+        await make_blocks(bench, blocks, lambda: f"{sum(bench.engine.calls.values())} calls")
+    finally:
+        await bench.engine.model.close()
+
+
+def all_blocks(synthesis: Synthesis, work: Path) -> list[Block]:
+    """Every block of the recipe. In process a block is one group of batches."""
+    size = synthesis.generator.samples_in_flight if is_in_process(synthesis.generator) else ROWS_PER_BLOCK
+    return blocks_of(synthesis, parts_folder(work), size)
+
+
+def parts_folder(work: Path) -> Path:
+    """Where unfinished work lies; no part of the product."""
+    return work / ".resume" / "parts"
+
+
+def _is_missing(block: Block) -> bool:
+    """Whether a block must be made: it is not whole, or a call failed and may succeed now."""
+    tally = block.tally()
+    return tally is None or any(cause.startswith(CALL_FAILED) for cause in tally.failed.values())
+
+
+def is_in_process(generator: Generator) -> bool:
+    """Whether the generator is a checkpoint of this run, not a chat server."""
+    return generator.model.startswith("stage:")
+
+
+def open_generator(generator: Generator, out: Path) -> tuple[ChatModel, Counters]:
+    """Open the generator, in process or behind a chat server, with counters of its own tokenizer."""
+    if is_in_process(generator):
+        from selflong.llm.in_process import InProcessModel
+
+        local = InProcessModel(Path(model_path(generator.model, out)), generator.threads)
+        return local, _generator_counters(local.tokenizer)
+    from selflong.llm.endpoint import open_endpoint
+
+    # The tokenizer first: what is missing here must not be found out after the server was asked.
+    counters = _generator_counters(_load_tokenizer(generator.tokenizer or generator.model, out))
+    return open_endpoint(generator.model, generator.calls_in_flight, generator.context_length), counters
+
+
+def _generator_counters(tokenizer: Any) -> Counters:
+    """Counters of a generator, whose chat ends with the header of its own reply."""
+
+    def count_chat(messages: Sequence[Message]) -> int:
+        return len(chat_ids(tokenizer, messages, add_generation_prompt=True))
+
+    return Counters(text_counter(tokenizer), count_chat)
+
+
+def _load_tokenizer(reference: str, out: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model_path(reference, out))
+
+
+def _calls(out: Path, rank: int) -> Path:
+    """The journal of a rank: each writes its own file."""
+    return out / "journal" / f"calls-{rank:05d}.sqlite"
+
+
+def _record_generator(path: Path, identity: str) -> None:
+    """Note which generator the parts come from. Raises UserError if others were made by another one."""
+    if path.exists() and read_json(path)["identity"] != identity:
+        raise UserError(
+            "generator",
+            f"is {identity}, but rows of this run were already made by {read_json(path)['identity']}",
+            f"serve that one, or remove {path.parent} to start anew (its calls stay in journal/)",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"identity": identity})

@@ -1,0 +1,93 @@
+"""Step 3, query-focused reading (paper, section 3.1): every chunk is read for the instruction, "nothing" is an outcome.
+
+Findings that do not fit one call are read again themselves, chunk by chunk, until they do. It ends: every further round
+at least halves what it reads, because a summary that does not shrink is cut.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selflong.records import ReadingRound
+from selflong.synthesis.cut import cut_to_tokens
+from selflong.synthesis.draft import Draft, DroppedError, turn
+from selflong.synthesis.prompts import UnusableError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read for one instruction."""
+
+    findings: list[str]
+    """Distinct, in reading order, few enough for one call."""
+    relevant: list[bool]
+    """For each chunk of round 0, whether it said something."""
+    rounds: list[ReadingRound]
+
+
+async def read(draft: Draft, number: int, instruction: str, chunks: Sequence[str]) -> Reading:
+    """Read `chunks` for the sample's instruction `number`, side by side. Raises DroppedError if none says anything."""
+    read = await asyncio.gather(*(_read_chunk(draft, instruction, text) for text in chunks))
+    findings = list(dict.fromkeys(finding for finding in read if finding))
+    if not findings:
+        raise DroppedError("nothing relevant in any chunk")
+    rounds = [_round(draft, number, 0, len(chunks), sum(map(bool, read)), findings)]
+    while not _fits(draft, instruction, findings):
+        pieces = draft.bench.chunks("\n\n".join(findings))
+        again = await asyncio.gather(*(_read_shorter(draft, instruction, piece) for piece in pieces))
+        findings = list(dict.fromkeys(finding for finding in again if finding))
+        if not findings:
+            raise DroppedError("nothing relevant left in the findings")
+        rounds.append(_round(draft, number, len(rounds), len(pieces), sum(map(bool, again)), findings))
+    return Reading(findings, [bool(finding) for finding in read], rounds)
+
+
+def _round(
+    draft: Draft, number: int, level: int, num_chunks: int, num_relevant: int, findings: list[str]
+) -> ReadingRound:
+    num_tokens = sum(map(draft.bench.count_generator_tokens, findings))
+    return ReadingRound(number, level, num_chunks, num_relevant, num_tokens)
+
+
+def _fits(draft: Draft, instruction: str, findings: list[str]) -> bool:
+    """Whether the response can be asked for in one call."""
+    bench, generator = draft.bench, draft.bench.synthesis.generator
+    prompt = turn("user", bench.prompts.response(instruction, findings))
+    return bench.count_generator_chat([prompt]) + generator.max_response_tokens <= generator.context_length
+
+
+async def _read_shorter(draft: Draft, instruction: str, text: str) -> str | None:
+    """Read a piece of findings; what comes back has at most half its tokens."""
+    finding = await _read_chunk(draft, instruction, text)
+    count, most = draft.bench.count_generator_tokens, draft.bench.count_generator_tokens(text) // 2
+    if finding and count(finding) > most:
+        draft.tally.ignored["end of a summary that did not shrink"] += 1
+        return cut_to_tokens(finding, most, count)
+    return finding
+
+
+async def _read_chunk(draft: Draft, instruction: str, text: str) -> str | None:
+    """What one chunk says about the instruction, or None."""
+    bench, tally = draft.bench, draft.tally
+    limit = bench.synthesis.generator.max_reading_tokens
+    async with bench.reading_slots:
+        reply = await draft.ask("reading", bench.prompts.reading(instruction, text), limit)
+    try:
+        finding = bench.prompts.parse_reading(reply.text, instruction)
+    except UnusableError as reason:
+        tally.ignored[str(reason)] += 1
+        return None
+    if finding and bench.synthesis.gates.round_trip and not await _returns(draft, instruction, text):
+        tally.ignored["reading failed the round trip"] += 1
+        return None
+    return finding
+
+
+async def _returns(draft: Draft, instruction: str, text: str) -> bool:
+    """Round-trip consistency: asked about the chunk alone, the generator writes this very instruction."""
+    prompts, limit = draft.bench.prompts, draft.bench.synthesis.generator.max_instruction_tokens
+    reply = await draft.ask("round trip", prompts.instruction(text, "question"), limit)
+    try:
+        return prompts.parse_instruction(reply.text, text) == instruction
+    except UnusableError:
+        return False
