@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from selflong.errors import UserError
+from selflong.rates import add_rate_arguments, rates_of
 
 VERBS = {
     "run": "build everything that is not up to date, in order; can be killed and run again",
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("recipe_dir", type=Path, metavar="RECIPE_DIR", help="for example recipes/demo")
         command.add_argument("--seed", type=int, help="replace the seeds of base, synthesis and training")
         if verb == "plan":
+            add_rate_arguments(command)
             command.set_defaults(call=_plan)
             continue
         command.add_argument("--out", type=Path, help="product folder (default out/<recipe>)")
@@ -113,7 +115,7 @@ def _plan(arguments: argparse.Namespace) -> None:
     from selflong.plan import plan
     from selflong.recipe import load_recipe
 
-    print(plan(load_recipe(arguments.recipe_dir, arguments.seed)))
+    print(plan(load_recipe(arguments.recipe_dir, arguments.seed), rates_of(arguments)))
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
