@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from selflong.recipe_synthesis import Corpus, Synthesis
+from selflong.text_skills import fact
 
 ENGLISH_CHARS_PER_TOKEN = 4.2
 """Llama-3's tokenizer on English text."""
@@ -27,6 +28,9 @@ INSTRUCTION_PERCENT, FINDING_PERCENT, RESPONSE_PERCENT = 40, 50, 50
 """Mean length of replies, of their step's limit. Assumed."""
 NOTHING_TOKENS = 3
 """"NOTHING" and the end of the turn."""
+
+FACT_CHARS = len(fact("number words", "123456")) + 1
+"""A synthetic fact and the end of its line."""
 
 NUM_QUANTILES = 2_000
 
@@ -53,14 +57,15 @@ def expect(synthesis: Synthesis) -> Expected:
     """Return what to expect of a recipe's documents and replies."""
     corpus, generator = synthesis.corpus, synthesis.generator
     generator_chars = chars_per_token(generator.tokenizer or generator.model)
+    facts = corpus.facts.share_percent / 100 if corpus.facts else 0.0
 
-    def chunks(document_chars: float) -> float:
-        return math.ceil(document_chars / generator_chars / synthesis.reading.chunk_tokens)
+    def chunks(text_chars: float) -> float:
+        return math.ceil((text_chars + facts * FACT_CHARS) / generator_chars / synthesis.reading.chunk_tokens)
 
-    document_chars = mean_over_documents(corpus, float)
+    document_chars = mean_over_documents(corpus, float) + facts * FACT_CHARS
     chunks_per_document = mean_over_documents(corpus, chunks)
     # Without facts there is something to ask about every chunk; with them only where one stands.
-    askable = corpus.facts.share_percent / 100 if corpus.facts else 1.0
+    askable = facts or 1.0
     usable = askable * USABLE_PERCENT[generator.prompts] / 100
     asked_share = 1 - (1 - usable) ** synthesis.gates.max_instruction_attempts
     return Expected(
@@ -83,7 +88,7 @@ def chars_per_token(reference: str) -> float:
 
 
 def mean_over_documents(corpus: Corpus, of: Callable[[float], float]) -> float:
-    """Mean of a function of a document's characters, where each doubling of size has half as many documents.
+    """Mean of a function of a text's characters, where each doubling of size has half as many documents.
 
     So it is on the web. FineWeb-Edu's 10-billion-token sample has 9.67M documents, about 1,000 tokens each; from 2,400
     characters on this gives 2,300, and sizes spread evenly over all doublings would give 7,600.

@@ -56,6 +56,8 @@ class RowPlan:
     """Chunks that say something about a question."""
     rereadings: tuple[tuple[int, float], ...] = ()
     """Pieces and tokens a piece of each further round, in which findings beyond the generator's context are read."""
+    findings_tokens: float = 0.0
+    """What the response is written from."""
 
 
 @dataclass(frozen=True)
@@ -131,29 +133,30 @@ def _row(synthesis: Synthesis, config: DatasetConfig, expected: Expected) -> Row
         longer = config.target_length / document
         tokens = (config.target_length - document) / math.log(longer) if longer > 1 else config.target_length
         return RowPlan(tokens, max(1.0, tokens / document))
-    questions = mean_questions(config)
-    turns = questions * (synthesis.generator.max_response_tokens + expected.instruction_tokens)
-    available = synthesis.retrieval.candidates * questions
-    documents = min(max(1.0, (config.target_length - turns) / document), available)
+    # The whole length is filled and read; what instructions and responses need is taken away afterwards.
+    documents = max(1.0, config.target_length / document)
     chunks = documents * expected.chunks_per_document
     # Where a question has one true answer, one document holds it; a sample without any finding is dropped.
     relevant = 0.0 if synthesis.gates.one_distinct_finding else chunks * RELEVANT_PERCENT / 100
-    findings = min(chunks, max(1.0, relevant))
-    rereadings = _rereadings(synthesis, findings * expected.finding_tokens, expected)
-    return RowPlan(min(config.target_length, documents * document + turns), documents, chunks, findings, rereadings)
+    findings = max(1.0, relevant)
+    rereadings, findings_tokens = _reread(synthesis, findings * expected.finding_tokens, expected)
+    return RowPlan(config.target_length, documents, chunks, findings, rereadings, findings_tokens)
 
 
-def _rereadings(synthesis: Synthesis, findings_tokens: float, expected: Expected) -> tuple[tuple[int, float], ...]:
-    """Read findings again, chunk by chunk, until they fit one call or no longer shrink: pieces and their tokens."""
+def _reread(
+    synthesis: Synthesis, findings_tokens: float, expected: Expected
+) -> tuple[tuple[tuple[int, float], ...], float]:
+    """Read findings again, chunk by chunk, until they fit one call; each round at least halves them.
+
+    Returns each round's pieces and tokens a piece, and the tokens of the findings that are left.
+    """
     generator, rounds = synthesis.generator, []
     taken = generator.max_response_tokens + expected.wording_tokens + expected.instruction_tokens
-    while findings_tokens > generator.context_length - taken:
+    while findings_tokens > max(1.0, generator.context_length - taken):
         pieces = math.ceil(findings_tokens / synthesis.reading.chunk_tokens)
         rounds.append((pieces, findings_tokens / pieces))
-        if pieces * expected.finding_tokens >= findings_tokens:
-            break
-        findings_tokens = pieces * expected.finding_tokens
-    return tuple(rounds)
+        findings_tokens = min(pieces * expected.finding_tokens, findings_tokens / 2)
+    return tuple(rounds), findings_tokens
 
 
 def _steps(synthesis: Synthesis, config: DatasetConfig, row: RowPlan, expected: Expected) -> dict[str, StepPlan]:
@@ -170,8 +173,7 @@ def _steps(synthesis: Synthesis, config: DatasetConfig, row: RowPlan, expected: 
     steps = {"instruction": _instructions(synthesis, questions, expected), "reading": reading}
     if synthesis.gates.round_trip:
         steps["round trip"] = _asking(synthesis, asked * row.findings, asked * row.findings, expected)
-    last_pieces = row.rereadings[-1][0] if row.rereadings else row.findings
-    prompt = last_pieces * expected.finding_tokens + expected.instruction_tokens + expected.wording_tokens
+    prompt = row.findings_tokens + expected.instruction_tokens + expected.wording_tokens
     limit = synthesis.generator.max_response_tokens
     return {**steps, "response": _step(synthesis, asked, prompt, asked * expected.response_tokens, limit)}
 

@@ -96,12 +96,24 @@ def _rows(synthesis: Synthesis, plan: SynthesisPlan) -> str:
         questions = f"{mean_questions(config):g}" if row.chunks else "-"
         rows.append([name, questions, *cells, f"{row.tokens:,.0f}", size(plan.configs[name].parquet_bytes)])
     formulas = [
-        "of one mean row, findings a question; documents fill target_length beside instructions and largest responses",
-        f"documents are at most questions x {synthesis.retrieval.candidates:,} (candidates)",
+        "of one mean row, findings a question; documents fill target_length, and all of them are read",
         f"findings: {_findings(synthesis)}; more rounds: readings of findings that exceed one call",
         f"Parquet = samples x tokens x characters a token x {ZSTD_RATIO:.3f} (zstd, measured: 100 rows of 650 kB)",
     ]
-    return table(columns(rows), formulas)
+    return table(columns(rows), [*formulas, *_too_few_candidates(synthesis, plan)])
+
+
+def _too_few_candidates(synthesis: Synthesis, plan: SynthesisPlan) -> list[str]:
+    """A warning for each config whose rows need more documents than retrieval returns."""
+    lines = []
+    for name, config in synthesis.configs.items():
+        row, found = plan.configs[name].row, synthesis.retrieval.candidates * min(config.num_questions)
+        if row.chunks and row.documents > found:
+            lines.append(
+                f"WARNING {name}: a row needs {row.documents:,.0f} documents, retrieval finds {found:,}; raise "
+                "retrieval.candidates"
+            )
+    return lines
 
 
 def _findings(synthesis: Synthesis) -> str:
@@ -142,7 +154,7 @@ def _assumptions(synthesis: Synthesis) -> str:
     tokens = {assumed.chars_per_token(m) for m in (synthesis.student, _counted_by(synthesis))}
     lines = [
         f"documents have {corpus.min_document_chars:,} to {corpus.max_document_chars:,} characters, each doubling of "
-        f"size half as many: {expected.document_chars:,.0f} in the mean",
+        f"size half as many: {expected.document_chars:,.0f} in the mean" + (", facts included" if corpus.facts else ""),
         f"a token has {' or '.join(f'{n:g}' for n in sorted(tokens))} characters; chunks end with their document: "
         f"{expected.chunks_per_document:.2f} a document, {expected.chunk_tokens:,.0f} tokens each",
         f"{askable} of the chunks have something to ask, {assumed.USABLE_PERCENT[prompts]} % of the replies about "

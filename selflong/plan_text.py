@@ -30,5 +30,5 @@ def columns(rows: list[list[str]]) -> str:
 
 
 def size(num_bytes: int) -> str:
-    """GiB, or MiB below a tenth of one."""
-    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / MIB:,.1f} MiB"
+    """GiB, or MiB below one."""
+    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:,.1f} MiB"
