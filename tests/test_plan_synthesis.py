@@ -57,6 +57,9 @@ def test_findings_beyond_the_context_are_read_again_until_they_fit() -> None:
     again = StepPlan(12 * 2, 24 * (200 + 48), 24 * 100, 24 * 200)
     assert plan.steps["reading"] == plan_synthesis(by_hand()).configs["only"].steps["reading"] + again
     assert plan.steps["response"].prompt_tokens == 12 * (2 * 100 + 48)
+    # 16 findings in a room of 652: six pieces of 267, whose findings of 100 are less than half
+    longer = plan_synthesis(by_hand(context_length=900, target_length=20_000)).configs["only"]
+    assert longer.row.rereadings == ((6, pytest.approx(1600 / 6)),) and longer.row.findings_tokens == 600
     tight = plan_synthesis(by_hand(context_length=300)).configs["only"]
     # a room of 52: one finding of 100 is left after two rounds, and the third halves it
     assert [pieces for pieces, _ in tight.row.rereadings] == [2, 1, 1]
