@@ -161,7 +161,7 @@ def _reread(
 
 def _steps(synthesis: Synthesis, config: DatasetConfig, row: RowPlan, expected: Expected) -> dict[str, StepPlan]:
     if config.kind == "long_output":
-        opening = min(expected.chunk_tokens, row.tokens)
+        opening = min(synthesis.reading.chunk_tokens, row.tokens)  # joined documents are cut as one text
         return {"topic": _topics(synthesis, config.num_samples, opening, expected)}
     if config.kind == "short_replay":
         return _short_replay_steps(synthesis, config.num_samples, expected)

@@ -97,7 +97,7 @@ def test_one_true_answer_stands_in_one_chunk() -> None:
 def test_long_output_by_hand() -> None:
     only = plan_synthesis(by_hand(kind="long_output", target_length=4_000)).configs["only"]
     assert only.row.tokens == pytest.approx(3_000 / math.log(4))
-    assert only.steps == {"topic": StepPlan(8, 8 * (250 + 8), 8 * 40, 8 * 100)}
+    assert only.steps == {"topic": StepPlan(8, 8 * (300 + 8), 8 * 40, 8 * 100)}
     assert plan_synthesis(by_hand(kind="long_output", target_length=500)).configs["only"].row.tokens == 500
 
 
