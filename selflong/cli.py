@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selflong.errors import Submitted, UserError
+from selflong.rates import add_rate_arguments, rates_of
 
 if TYPE_CHECKING:
     from selflong.recipe import Recipe
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("recipe_dir", type=Path, metavar="RECIPE_DIR", help="for example recipes/demo")
         command.add_argument("--seed", type=int, help="replace the seeds of base, synthesis and training")
         if verb == "plan":
+            add_rate_arguments(command)
             command.set_defaults(call=_plan)
             continue
         command.add_argument("--out", type=Path, help="product folder (default out/<recipe>)")
@@ -147,7 +149,7 @@ def _plan(arguments: argparse.Namespace) -> None:
     from selflong.plan import plan
     from selflong.recipe import load_recipe
 
-    print(plan(load_recipe(arguments.recipe_dir, arguments.seed)))
+    print(plan(load_recipe(arguments.recipe_dir, arguments.seed), rates_of(arguments)))
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

@@ -1,27 +1,31 @@
 """`selflong plan RECIPE_DIR`: what each box will take, before anything is spent. Arithmetic on the recipe alone.
 
-In: a recipe. Out: text, one section a box; every figure stands under the formula that made it. Nothing is read beside
-the recipe, so corpus counts are unknown here, and dimensions are known for `base.yaml` and Meta's small Llamas.
+In: a recipe, and what its generator costs. Out: text, one section a box; every figure stands above the formula that
+made it. Nothing is read beside the recipe, so corpus counts are unknown here, and dimensions are known for `base.yaml`
+and Meta's small Llamas.
 """
 
-import math
-
 from selflong.llama_costs import Dimensions, Precision, base_dimensions, known_dimensions
+from selflong.plan_synthesis_text import synthesis_section
+from selflong.plan_text import columns, section, size
+from selflong.rates import Rates
 from selflong.recipe import Base, Evals, EvaluatedModel, Recipe, TrainRecipe
-from selflong.recipe_synthesis import Corpus, DatasetConfig, Synthesis
+from selflong.recipe_synthesis import Corpus
 
-GIB, MIB = 2**30, 2**20
 # transformers' own default, which holds where a recipe does not set it.
 DEFAULT_BATCH_SIZE = 8
 
 
-def plan(recipe: Recipe) -> str:
-    """Return the plan: corpus, base, synthesis, train and evals, in the arrow's order. Same recipe, same text."""
+def plan(recipe: Recipe, rates: Rates | None = None) -> str:
+    """Return the plan: corpus, base, synthesis, train and evals, in the arrow's order. Same recipe, same text.
+
+    Price and hours of synthesis are unknown without `rates`.
+    """
     sections = [
         f"Plan of {recipe.directory}: arithmetic on the recipe; nothing was run, read or downloaded.",
         _corpus(recipe.synthesis.corpus),
         *([_base(recipe.base)] if recipe.base else []),
-        _synthesis(recipe.synthesis),
+        synthesis_section(recipe.synthesis, rates or Rates()),
         _train(recipe),
         _evals(recipe.evals),
     ]
@@ -37,7 +41,7 @@ def _corpus(corpus: Corpus) -> str:
         ["held out", f"{corpus.heldout_percent} % of the documents, for evaluation alone"],
         ["synthetic facts", facts],
     ]
-    return _section("corpus", _columns(rows))
+    return section("corpus", columns(rows))
 
 
 def _base(base: Base) -> str:
@@ -52,56 +56,7 @@ def _base(base: Base) -> str:
         ["tries", f"1, and at most {training.max_restarts} more if training stalls"],
     ]
     formulas = ["parameters = V·D + L·(4·D² + 3·D·I + 2·D) + D; tokens of a step = batch_size x context_length"]
-    return _section("base", _columns(rows), formulas)
-
-
-def _synthesis(synthesis: Synthesis) -> str:
-    generator = synthesis.generator
-    header = ["config", "kind", "target length", "samples kept", "questions", "step", "calls", "tokens, about"]
-    rows = [header]
-    total_calls = total_tokens = 0
-    for name, config in synthesis.configs.items():
-        lead = [name, config.kind, f"{config.target_length:,}", f"{config.num_samples:,}", f"{_questions(config):,.0f}"]
-        for step, (calls, tokens_of_a_call) in _calls(synthesis, config).items():
-            rows.append([*lead, step, f"{calls:,.0f}", f"{calls * tokens_of_a_call:,.0f}"])
-            lead = [""] * 5
-            total_calls, total_tokens = total_calls + round(calls), total_tokens + round(calls * tokens_of_a_call)
-    rows.append(["all", "", "", "", "", "", f"{total_calls:,}", f"{total_tokens:,}"])
-    formulas = [
-        f"generator {generator.model}, {generator.prompts} prompts, {generator.context_length:,} tokens a call; "
-        f"chunks of {synthesis.reading.chunk_tokens:,} tokens",
-        "every figure is for the samples that are kept: those that a gate drops come on top",
-        "questions = samples x mean of num_questions; instruction calls = questions (if no attempt fails; at most x "
-        f"{synthesis.gates.max_instruction_attempts})",
-        "reading calls = questions x ceil(target_length / chunk_tokens); chunks end with their document, so more calls "
-        "of fewer tokens",
-        "response calls = questions; tokens = calls x (chunk or findings + largest reply), prompt wording not counted",
-        "long_output: one call a sample, for the topic of its text; further reading rounds, where findings exceed one "
-        "call, are not counted",
-    ]
-    return _section("synthesis", _columns(rows), formulas)
-
-
-def _questions(config: DatasetConfig) -> float:
-    return config.num_samples * sum(config.num_questions) / len(config.num_questions)
-
-
-def _calls(synthesis: Synthesis, config: DatasetConfig) -> dict[str, tuple[float, int]]:
-    """Return each step's calls and the most tokens that one of them takes, prompt and reply."""
-    generator, chunk = synthesis.generator, synthesis.reading.chunk_tokens
-    asking = min(generator.context_length, chunk + generator.max_instruction_tokens)
-    if config.kind == "long_output":
-        return {"topic": (config.num_samples, asking)}
-    reading = min(generator.context_length, chunk + generator.max_reading_tokens)
-    if config.kind == "short_replay":  # a quarter writes an instruction; the others write one and read for it
-        return {"instruction": (config.num_samples, asking), "reading": (0.75 * config.num_samples, reading)}
-    questions, chunks = _questions(config), math.ceil(config.target_length / chunk)
-    findings = chunks * generator.max_reading_tokens
-    responding = min(generator.context_length, findings + generator.max_response_tokens)
-    calls = {"instruction": (questions, asking), "reading": (questions * chunks, reading)}
-    if synthesis.gates.round_trip:
-        calls["round trip"] = (questions, asking)
-    return {**calls, "response": (questions, responding)}
+    return section("base", columns(rows), formulas)
 
 
 def _train(recipe: Recipe) -> str:
@@ -130,7 +85,7 @@ def _train(recipe: Recipe) -> str:
         "not counted: logits, attention buffers, a layer's own activations, and all activations where checkpointing is "
         "off",
     ]
-    return _section("train", _columns(rows), formulas)
+    return section("train", columns(rows), formulas)
 
 
 def _dimensions(reference: str, recipe: Recipe, trained: dict[str, TrainRecipe]) -> Dimensions | None:
@@ -155,8 +110,8 @@ def _costs(train: TrainRecipe, model: Dimensions | None) -> list[str]:
     return [
         parameters,
         f"{100 * precision.attention_share(model, max_length):.1f} %",
-        _size(precision.state_bytes(model.num_parameters)),
-        _size(precision.checkpoint_bytes(model, rows * max_length)) if precision.checkpointing else "off",
+        size(precision.state_bytes(model.num_parameters)),
+        size(precision.checkpoint_bytes(model, rows * max_length)) if precision.checkpointing else "off",
     ]
 
 
@@ -184,7 +139,7 @@ def _evals(evals: Evals) -> str:
         "context lengths, which count template, prompt and reply",
         "ruler rows = tasks x context lengths within the model's reach x num_samples",
     ]
-    return _section("evals", _columns(rows), formulas)
+    return section("evals", columns(rows), formulas)
 
 
 def _questions_asked(evals: Evals, model: EvaluatedModel) -> dict[str, tuple[str, int, str, str]]:
@@ -206,26 +161,3 @@ def _questions_asked(evals: Evals, model: EvaluatedModel) -> dict[str, tuple[str
 
 def _range(lengths: list[int]) -> str:
     return f"{min(lengths):,} to {max(lengths):,}" if lengths else "none"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / MIB:,.1f} MiB"
-
-
-def _section(title: str, body: str, formulas: list[str] | None = None) -> str:
-    return "\n".join([title, "=" * len(title), body, *(f"* {formula}" for formula in formulas or [])])
-
-
-def _columns(rows: list[list[str]]) -> str:
-    """Align columns: numbers to the right, words to the left."""
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    numeric = [all(not cell or cell[0].isdigit() or cell in ("-", "off", "unknown") for cell in c[1:]) for c in columns]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)

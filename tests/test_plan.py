@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from selflong import recipe as r
+from selflong import recipe_synthesis as s
 from selflong.llama_costs import LLAMAS, Dimensions, Precision
 from selflong.plan import plan
 
@@ -20,19 +21,19 @@ def train(name: str, parent: str, max_length: int, steps: int, **trl: Any) -> r.
 
 
 def small_recipe() -> r.Recipe:
-    synthesis = r.Synthesis(
+    synthesis = s.Synthesis(
         seed=0,
         student="stage:base",
-        corpus=r.Corpus("python-docs", "PSF-2.0", 300, 4000, 10, 480, facts=r.Facts(80)),
-        generator=r.Generator("stage:base", 128, "toy", 16, 24, 20, samples_in_flight=8),
-        retrieval=r.Retrieval(64),
-        reading=r.Reading(75),
-        gates=r.Gates(True, 4),
+        corpus=s.Corpus("python-docs", "PSF-2.0", 300, 4000, 10, 480, facts=s.Facts(80)),
+        generator=s.Generator("stage:base", 128, "toy", 16, 24, 20, samples_in_flight=8),
+        retrieval=s.Retrieval(64),
+        reading=s.Reading(75),
+        gates=s.Gates(True, 4),
         configs={
-            "long_256": r.DatasetConfig("long_input", 256, 100, (1, 2)),
-            "out_512": r.DatasetConfig("long_output", 512, 7),
+            "long_256": s.DatasetConfig("long_input", 256, 100, (1, 2)),
+            "out_512": s.DatasetConfig("long_output", 512, 7),
         },
-        shards=r.Shards(1000, 2),
+        shards=s.Shards(1000, 2),
     )
     base = r.Base(
         seed=0,
@@ -102,32 +103,6 @@ def test_attention_share_and_checkpoints_of_llamas(name: str, num_tokens: int, s
     bf16 = Precision(weight_bytes=2, moment_bytes=4, lora=False, checkpointing=True)
     assert round(100 * bf16.attention_share(LLAMAS[name], num_tokens), 1) == share
     assert bf16.checkpoint_bytes(LLAMAS[name], num_tokens) == gib * 2**30
-
-
-def test_synthesis_calls_by_hand() -> None:
-    text = plan(small_recipe())
-    # 100 samples of 1 or 2 questions: 150; 256 tokens are 4 chunks of 75
-    assert row(text, "long_256")[1:] == [
-        "long_input",
-        "256",
-        "100",
-        "150",
-        "instruction",
-        "150",
-        f"{150 * (75 + 16):,}",
-    ]
-    assert row(text, "reading")[1:] == ["600", f"{600 * (75 + 24):,}"]
-    assert row(text, "response")[1:] == ["150", f"{150 * (4 * 24 + 20):,}"]
-    assert row(text, "out_512")[5:] == ["topic", "7", f"{7 * (75 + 16):,}"]
-    total = 150 * 91 + 600 * 99 + 150 * 116 + 7 * 91
-    assert row(text, "all")[1:] == [f"{150 + 600 + 150 + 7:,}", f"{total:,}"]
-
-
-def test_no_call_is_planned_beyond_the_generators_context() -> None:
-    recipe = small_recipe()
-    configs = {"long_4096": r.DatasetConfig("long_input", 4096, 10)}
-    text = plan(dataclasses.replace(recipe, synthesis=dataclasses.replace(recipe.synthesis, configs=configs)))
-    assert row(text, "response")[1:] == ["10", f"{10 * 128:,}"]
 
 
 def test_stage_row_by_hand() -> None:
