@@ -7,12 +7,11 @@ The run is killed (kill -9) in the middle of synthesis and started again; everyt
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,50 +20,12 @@ import pytest
 import yaml
 
 from selflong.tokens import chat_ids
-from tests.chat_server import ChatServer, Fault, Message
-from tests.conftest import training_texts
+from tests.chat_server import ChatServer, Fault
+from tests.instruct_reader import answer
+from tests.miniature import IN_FLIGHT, RECIPE, SCALE, write_miniature, write_texts
 from tests.tiny_llama import write_tiny_llama
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "llama3.2-1b"
-SCALE = 512
 STAGES = {"train_1_256k": (2e6, 512), "train_2_512k": (8e6, 1024), "train_3_1m": (3.2e7, 2048)}
-LENGTHS = {"max_length", "context_length", "tokens_per_step", "target_length", "max_context_length", "tokens_per_batch"}
-IN_FLIGHT = 8
-
-# What does not shrink by 512, because wordings and templates keep their size, and what only costs time.
-CHANGED: dict[str, Any] = {
-    "corpus.min_document_chars": 60,
-    "corpus.max_document_chars": 300,
-    "corpus.heldout_percent": 10,
-    "corpus.num_name_words": 60,
-    "corpus.max_documents": 1200,
-    "generator.context_length": 1024,
-    "generator.max_instruction_tokens": 40,
-    "generator.max_reading_tokens": 40,
-    "generator.max_response_tokens": 40,
-    "generator.samples_in_flight": IN_FLIGHT,
-    "retrieval.candidates": 60,
-    "reading.chunk_tokens": 96,
-    "configs.long_input_256k.num_samples": 8,
-    "configs.long_input_512k.num_samples": 6,
-    "configs.long_input_1m.num_samples": 5,
-    "configs.long_output.num_samples": 6,
-    "configs.long_output.target_length": 192,
-    "configs.short_replay.num_samples": 10,
-    "configs.short_replay.target_length": 256,
-    "max_steps": 2,
-    "threads": 1,
-    "needle.context_lengths": [128, 256, 512, 1024, 2048],
-    "needle.depths_percent": [0, 50, 100],
-    "needle.samples_per_cell": 1,
-    "needle.max_new_tokens": 8,
-    "ruler.tasks": ["niah_single_1", "vt"],
-    "ruler.context_lengths": [1024, 2048],
-    "ruler.num_samples": 1,
-    "output_length.required_words": [8, 16],
-    "output_length.samples_per_length": 1,
-    "output_length.max_new_tokens": 16,
-}
 
 
 @dataclass(frozen=True)
@@ -76,63 +37,6 @@ class Miniature:
     before: list[dict[str, Any]]
     after: list[dict[str, Any]]
     unanswered: int
-
-
-def answer(messages: Sequence[Message]) -> str:
-    """Play an instruct model: answer each of the generator's prompts from the prompt's own content."""
-    prompt = messages[-1]["content"]
-    if passage := between(prompt, "passage"):
-        words = content_words(passage)
-        if len(words) < 3:
-            return "NOTHING"
-        return f"Compare what is said on {words[0]} and {words[1]}, and explain {words[2]}."
-    if document := between(prompt, "document"):
-        asked = set(content_words(prompt[: prompt.index("<document>")]))
-        told = [line for line in document.splitlines() if asked & set(content_words(line))]
-        return " ".join(told[0].split()[:12]) if told else "NOTHING."
-    if notes := between(prompt, "notes"):
-        return "In short: " + " ".join(notes.split()[:10])
-    if text := between(prompt, "text"):
-        return "A manual on " + " and ".join(content_words(text)[:2])
-    raise AssertionError(f"no prompt of ours: {prompt[:80]!r}")
-
-
-def between(prompt: str, tag: str) -> str:
-    """The text in the first <tag>…</tag>."""
-    found = re.search(f"<{tag}>\n(.*?)\n?</{tag}>", prompt, re.DOTALL)
-    return found[1] if found else ""
-
-
-def content_words(text: str) -> list[str]:
-    return list(dict.fromkeys(re.findall(r"[a-z]{6,9}", text.lower())))
-
-
-def shrink(value: Any, key: str, path: str) -> Any:
-    """Divide every length by `SCALE`, except where `CHANGED` says otherwise."""
-    if path in CHANGED:
-        return CHANGED[path]
-    if isinstance(value, dict):
-        return {k: shrink(v, k, f"{path}.{k}".lstrip(".")) for k, v in value.items()}
-    if isinstance(value, list):
-        return [shrink(v, key, path) for v in value]
-    return max(1, value // SCALE) if key in LENGTHS else value
-
-
-def write_miniature(folder: Path, base: Path, texts: Path) -> None:
-    """Copy the recipe: same files, same keys, smaller numbers, local paths."""
-    folder.mkdir()
-    names = {
-        "meta-llama/Llama-3.2-1B-Instruct@main": str(base),
-        "hub:HuggingFaceFW/fineweb-edu@main": f"folder:{texts}",
-    }
-    for path in sorted(RECIPE.glob("*.yaml")):
-        small = shrink(yaml.safe_load(path.read_text(encoding="utf-8")), "", "")
-        if path.stem == "synthesis":
-            small["generator"]["tokenizer"] = str(base)  # the server's own cannot be fetched offline
-        text = yaml.safe_dump(small, sort_keys=False)
-        for name, local in names.items():
-            text = text.replace(name, local)
-        (folder / path.name).write_text(text, encoding="utf-8")
 
 
 def start(recipe: Path, out: Path, server: ChatServer) -> subprocess.Popen[bytes]:
@@ -148,9 +52,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Miniature]:
     """The whole arrow, killed after 80 calls and run again."""
     folder = tmp_path_factory.mktemp("miniature")
     base, texts, recipe, out = (folder / name for name in ("base", "texts", "recipe", "out"))
-    texts.mkdir()
-    for number, text in enumerate(training_texts()):
-        (texts / f"{number:03d}.txt").write_text(text, encoding="utf-8")
+    write_texts(texts)
     write_tiny_llama(base, SCALE)
     write_miniature(recipe, base, texts)
     slow = Fault(delay_seconds=0.1)

@@ -1,0 +1,253 @@
+"""The dataset box against a real HTTP server: same bytes however it is run, resumed after kill -9, and what fails."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from selflong.errors import UserError
+from selflong.recipe import load_recipe
+from selflong.recipe_synthesis import Synthesis
+from selflong.synthesis.corpus import build_corpus
+from selflong.synthesis.executor import Executor
+from selflong.synthesis.rank import make_rank
+from selflong.synthesis.retrieval import build_index
+from selflong.synthesis.synthesize import synthesize
+from tests.chat_server import ChatServer, Fault
+from tests.instruct_reader import answer
+from tests.miniature import SCALE, write_miniature, write_texts
+from tests.tiny_llama import write_tiny_llama
+
+MODELS = {"data": [{"id": "meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 1024}]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A recipe with its corpus and index, ready for synthesis."""
+
+    recipe: Path
+    out: Path
+    synthesis: Synthesis
+
+    def with_generator(self, **changes: Any) -> Synthesis:
+        return dataclasses.replace(self.synthesis, generator=dataclasses.replace(self.synthesis.generator, **changes))
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    folder = tmp_path_factory.mktemp("synthesis")
+    write_tiny_llama(folder / "base", SCALE)
+    write_texts(folder / "texts")
+    write_miniature(folder / "recipe", folder / "base", folder / "texts")
+    synthesis, out = load_recipe(folder / "recipe").synthesis, folder / "out"
+    for box in ("corpus", "index"):
+        (out / box).mkdir(parents=True)
+    build_corpus(synthesis.corpus, synthesis.seed, out / "corpus", {})
+    build_index(synthesis.retrieval, synthesis.seed, out / "corpus", out / "index", {})
+    return Setting(folder / "recipe", out, synthesis)
+
+
+@pytest.fixture
+def fresh(setting: Setting, tmp_path: Path) -> Callable[[str], Path]:
+    """A new `out` with the same corpus and index, and no journal."""
+
+    def make(name: str) -> Path:
+        out = tmp_path / name
+        out.mkdir()
+        for box in ("corpus", "index"):
+            (out / box).symlink_to(setting.out / box)
+        return out
+
+    return make
+
+
+def run(synthesis: Synthesis, out: Path, server: ChatServer, executor: Executor | None = None) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SELFLONG_BASE_URL", server.base_url)
+        synthesize(synthesis, out, out / "dataset", facts, executor)
+    return facts
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in (out / "dataset").glob("*/*.parquet")}
+    assert len(found) >= 5
+    return found
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted((out / "dataset").glob("[ls]*/*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_same_bytes_and_counts_at_any_concurrency(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    with ChatServer(answer, models=MODELS) as server:
+        one = run(setting.with_generator(samples_in_flight=1, calls_in_flight=1), fresh("one"), server)
+    jitter = [Fault(delay_seconds=0.01 * (number % 7)) for number in range(7)]
+    with ChatServer(answer, fault=lambda number: jitter[number * 31 % 7], models=MODELS) as server:
+        many = run(setting.with_generator(samples_in_flight=128, calls_in_flight=128), fresh("many"), server)
+        assert server.most_busy > 40
+    first, second = ({k: v for k, v in facts.items() if k != "timings"} for facts in (one, many))
+    assert first == second
+
+
+def test_same_bytes_by_one_rank_and_by_four(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    alone, together = fresh("alone"), fresh("together")
+    with ChatServer(answer, models=MODELS) as server:
+        run(setting.synthesis, alone, server)
+        calls = len(server.requests)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SELFLONG_BASE_URL", server.base_url)
+            for rank in (2, 0, 3, 1):
+                make_rank(setting.synthesis, together, together / "dataset", rank, 4)
+        made = len(server.requests) - calls
+        run(setting.synthesis, together, server)
+        assert len(server.requests) == calls + made, "the last pass made rows that a rank had made"
+    assert shards(alone) == shards(together)
+
+
+@pytest.mark.slow
+def test_same_bytes_by_four_processes_of_the_local_executor(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    pytest.importorskip("datatrove")
+    alone, together = fresh("alone"), fresh("together")
+    with ChatServer(answer, models=MODELS) as server:
+        run(setting.synthesis, alone, server)
+        run(setting.synthesis, together, server, Executor("local", 4))
+    assert shards(alone) == shards(together)
+    done = sorted(p.name for p in (together / "dataset" / ".resume" / "ranks-4" / "completions").iterdir())
+    assert done == ["00000", "00001", "00002", "00003"]
+
+
+def start(setting: Setting, out: Path, server: ChatServer) -> "subprocess.Popen[bytes]":
+    code = (
+        "import sys; from pathlib import Path; from selflong.recipe import load_recipe\n"
+        "from selflong.synthesis.synthesize import synthesize\n"
+        "out = Path(sys.argv[2]); synthesize(load_recipe(Path(sys.argv[1])).synthesis, out, out / 'dataset', {})"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(setting.recipe), str(out)],
+        env={**os.environ, "SELFLONG_BASE_URL": server.base_url, "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_gives_the_same_bytes_and_pays_only_for_what_was_in_flight(
+    setting: Setting, fresh: Callable[[str], Path]
+) -> None:
+    whole, killed = fresh("whole"), fresh("killed")
+    slow = Fault(delay_seconds=0.02)
+    with ChatServer(answer, models=MODELS) as server:
+        run(setting.synthesis, whole, server)
+    in_flight = setting.synthesis.generator.calls_in_flight
+    with ChatServer(answer, fault=lambda number: slow, models=MODELS) as server:
+        for stop_at in (30, 200, 500):
+            process = start(setting, killed, server)
+            while len(server.requests) < stop_at:
+                assert process.poll() is None, "the run ended before it could be killed"
+                time.sleep(0.002)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            time.sleep(0.3)
+            keys = [request.key for request in server.requests]
+            # In flight, or answered within the 0.05 s that the journal gathers before it commits.
+            assert len(keys) - len(set(keys)) <= 4 * in_flight
+        assert start(setting, killed, server).wait(300) == 0
+        keys = [request.key for request in server.requests]
+        assert len(keys) - len(set(keys)) <= 3 * 2 * in_flight
+    assert shards(whole) == shards(killed)
+
+
+def test_a_second_run_pays_for_nothing(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    out = fresh("twice")
+    with ChatServer(answer, models=MODELS) as server:
+        run(setting.synthesis, out, server)
+        paid = len(server.requests)
+        first = shards(out)
+        subprocess.run(["rm", "-rf", str(out / "dataset")], check=True)
+        run(setting.synthesis, out, server)
+        assert len(server.requests) == paid
+        assert shards(out) == first
+
+
+BROKEN: dict[str, Callable[[str], str]] = {
+    "empty": lambda text: "",
+    "over-long": lambda text: " ".join([text] * 60),
+    "refusing": lambda text: "I'm sorry, but I can't help with that.",
+    "degenerate": lambda text: "the the the the the the the the the the the the",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_answer_never_becomes_a_row(setting: Setting, fresh: Callable[[str], Path], name: str) -> None:
+    def broken(messages: Any) -> str:
+        text = answer(messages)
+        # A third of the replies, chosen by their prompt, are broken.
+        return BROKEN[name](text) if hash_of(messages[-1]["content"]) % 3 == 0 else text
+
+    out = fresh(name)
+    with ChatServer(broken, models=MODELS) as server:
+        facts = run(setting.synthesis, out, server)
+    for row in rows(out):
+        for text in [*row["instructions"], row["completion"][0]["content"]]:
+            assert text.strip() and "I'm sorry" not in text and "the the the" not in text
+        assert len(row["completion"][0]["content"].split()) <= 60 or row["kind"] == "long_output"
+    lost = sum(sum(c["dropped"].values()) for c in facts["configs"].values()) + sum(facts["ignored"].values())
+    assert lost > 0
+    for config in facts["configs"].values():
+        assert config["tried"] == config["kept"] + sum(config["dropped"].values())
+
+
+def hash_of(text: str) -> int:
+    return sum(map(ord, text))
+
+
+def test_calls_that_keep_failing_leave_rows_missing_and_listed(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    out = fresh("poison")
+    few = dataclasses.replace(setting.synthesis.gates, max_failed_percent=50.0)
+    synthesis = dataclasses.replace(setting.synthesis, gates=few)
+    refused = json.dumps({"error": "Input validation error", "error_type": "validation"})
+    poisoned: list[str] = []
+
+    def fault(number: int) -> Fault | None:
+        request = server.requests[number]
+        if "sets the scene" in request.key and number % 5 == 0:
+            poisoned.append(request.key)
+        return Fault(422, refused) if request.key in poisoned else None
+
+    with ChatServer(answer, fault=fault, models=MODELS) as server:
+        facts = run(synthesis, out, server)
+    replay = facts["configs"]["short_replay"]
+    assert poisoned and len(replay["failed"]) == synthesis.configs["short_replay"].num_samples - replay["kept"] > 0
+    assert all("422" in cause for cause in replay["failed"].values())
+    with ChatServer(answer, models=MODELS) as server:
+        again = run(synthesis, out, server)
+        assert 0 < len(server.requests) < 4 * len(poisoned) + 8, "only the failed rows are asked for again"
+    assert again["configs"]["short_replay"]["failed"] == {}
+
+
+def test_too_many_missing_rows_stop_the_run(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    out = fresh("lost")
+    with (
+        ChatServer(lambda messages: "NOTHING", models=MODELS) as server,
+        pytest.raises(UserError, match="rows (all fail|are missing)"),
+    ):
+        run(setting.synthesis, out, server)
+
+
+def test_another_generator_does_not_join_unfinished_rows(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    out = fresh("mixed")
+    with ChatServer(answer, models=MODELS) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SELFLONG_BASE_URL", server.base_url)
+        make_rank(setting.synthesis, out, out / "dataset", 0, 2)
+    other = {"data": [{"id": "another/model", "max_model_len": 1024}]}
+    with ChatServer(answer, models=other) as server, pytest.raises(UserError, match="another/model"):
+        run(setting.with_generator(model="another/model", tokenizer=setting.synthesis.student), out, server)
