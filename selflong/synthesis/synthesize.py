@@ -18,7 +18,7 @@ from selflong.llm.journal import GROUP_SECONDS, Journal
 from selflong.recipe_synthesis import DatasetConfig, Generator, Synthesis
 from selflong.records import Example
 from selflong.sources import model_path
-from selflong.synthesis.corpus import read_documents
+from selflong.synthesis.documents import read_documents
 from selflong.synthesis.prompts import VERSION, load_prompts
 from selflong.synthesis.retrieval import Bm25Retriever
 from selflong.synthesis.shards import write_config
@@ -31,7 +31,7 @@ MAX_TRIES_PER_SAMPLE = 16
 
 def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any]) -> None:
     """Write the dataset repository's Parquet files into `work`; counts go into `facts`."""
-    documents = read_documents(out / "corpus" / "documents.parquet")
+    documents = read_documents(out / "corpus" / "documents.arrow")
     generator = synthesis.generator
     model, count_messages, count_text = open_generator(generator, out)
     journal = Journal(work / ".resume" / "calls.sqlite", None if count_messages else GROUP_SECONDS)
