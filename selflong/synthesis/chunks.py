@@ -8,14 +8,15 @@ import bisect
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 BORDERS = (
     r"(?<=\n)(?=\n*[^\n])(?<=\n\n)|(?<=\n\r\n)(?=[^\r\n])",
     r"(?<=\n)(?!\n)",
-    r"(?<=[.!?]) (?=\S)|(?<=[。！？])(?=[^\s。！？])",
+    r"(?<=[.!?]) (?=\S)|(?<=[\u3002\uff01\uff1f])(?=[^\s\u3002\uff01\uff1f])",
     r"(?<=\s)(?=\S)",
 )
-"""Where a text may be cut, the best border first."""
+"""Where a text may be cut, the best border first. Chinese and Japanese sentences end without a space."""
 
 
 def chunk(text: str, max_tokens: int, count_tokens: Callable[[str], int], level: int = 0) -> Iterator[str]:
@@ -30,24 +31,23 @@ def chunk(text: str, max_tokens: int, count_tokens: Callable[[str], int], level:
     if level == len(BORDERS):
         yield from _cut_characters(text, max_tokens, count_tokens)
         return
-    cuts = [0, *(match.end() for match in re.finditer(BORDERS[level], text)), len(text)]
-    cuts = sorted(set(cuts))
+    cuts = sorted({0, *(match.end() for match in re.finditer(BORDERS[level], text)), len(text)})
     part_tokens = (count_tokens(text[a:b]) for a, b in itertools.pairwise(cuts))
     sums = list(itertools.accumulate(part_tokens, initial=0))
-    first, num_parts = 0, len(cuts) - 1
-    while first < num_parts:
+
+    # Counts of neighbours add up to within a token, so a joined piece is counted again before it is trusted.
+    def is_too_long(first: int, end: int) -> bool:
+        return count_tokens(text[cuts[first] : cuts[end]]) > max_tokens
+
+    first = 0
+    while first < len(cuts) - 1:
         end = bisect.bisect_right(sums, sums[first] + max_tokens) - 1
         if end == first:
             yield from chunk(text[cuts[first] : cuts[first + 1]], max_tokens, count_tokens, level + 1)
             first += 1
             continue
-
-        # Counts of neighbours add up to within a token, so the joined piece is counted again before it is trusted.
-        def is_too_long(end: int, start: int = cuts[first]) -> bool:
-            return count_tokens(text[start : cuts[end]]) > max_tokens
-
-        if end > first + 1 and is_too_long(end):
-            end = bisect.bisect_left(range(end), True, lo=first + 2, key=is_too_long) - 1
+        if end > first + 1 and is_too_long(first, end):
+            end = bisect.bisect_left(range(end), True, lo=first + 2, key=partial(is_too_long, first)) - 1
         yield text[cuts[first] : cuts[end]]
         first = end
 

@@ -139,7 +139,9 @@ def _without_duplicates(corpus: Corpus, documents: Documents, staging: Path, tal
         from selflong.synthesis.near_duplicates import find_near_duplicates
 
         positions = np.flatnonzero(stays)
-        bar = tqdm(itertools.compress(documents, stays), "corpus: near duplicates", len(positions), False, unit=" texts")
+        bar = tqdm(
+            itertools.compress(documents, stays), "corpus: near duplicates", len(positions), False, unit=" texts"
+        )
         texts = (document.text for document in bar)
         near = find_near_duplicates(texts, len(positions), corpus.near_duplicates, staging)
         stays[positions[near]] = False

@@ -222,7 +222,7 @@ def _open_hub(reference: str, corpus: Corpus) -> Any:
     repo_id, _, revision = reference.partition("@")
     try:
         return load_dataset(repo_id, corpus.hub_config, revision=revision or "main", split=corpus.split, streaming=True)
-    except (FileNotFoundError, ConnectionError, ValueError) as error:  # ValueError: no such config or split
+    except (OSError, ValueError) as error:  # ValueError: no such config or split
         raise _bad_hub(corpus, error) from error
 
 
@@ -234,7 +234,7 @@ def _iter_hub(reference: str, corpus: Corpus) -> Iterator[_Row]:
     try:
         for number, cells in enumerate(dataset):
             yield _Row(f"{name}:{number}", cells)
-    except (FileNotFoundError, ConnectionError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a file that is broken or has other columns
         raise _bad_hub(corpus, error) from error
 
 

@@ -15,7 +15,8 @@ from selflong.llm.journal import Journal
 from selflong.recipe_synthesis import DatasetConfig, Gates, Generator, Reading, Retrieval, Shards, Synthesis
 from selflong.records import Example
 from selflong.synthesis.agreement import measure_agreement
-from selflong.synthesis.corpus import FACTS_FILE, build_corpus, read_documents
+from selflong.synthesis.corpus import FACTS_FILE, build_corpus
+from selflong.synthesis.documents import read_documents
 from selflong.synthesis.prompts import ToyPrompts
 from selflong.synthesis.retrieval import Bm25Retriever
 from selflong.synthesis.shards import write_config
@@ -55,7 +56,7 @@ def workflows(corpus: Path, tmp_path: Path) -> Iterator[Any]:
     def make(reader: ToyReader, synthesis: Synthesis | None = None) -> Workflow:
         journal = Journal(tmp_path / f"calls{len(journals)}.sqlite", None)
         journals.append(journal)
-        documents = read_documents(corpus / "documents.parquet")
+        documents = read_documents(corpus / "documents.arrow")
         engine = Engine(reader, journal, 100, lambda messages: count_words(messages[0]["content"]), "toy-1")
         return Workflow(
             synthesis or recipe(corpus),
