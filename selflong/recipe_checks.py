@@ -1,5 +1,6 @@
 """Checks across the files of a recipe, at load: before money or hours are spent, and under `--dry-run`."""
 
+import importlib.util
 import re
 
 from selflong.errors import UserError
@@ -21,6 +22,9 @@ def _check_synthesis(recipe: Recipe) -> None:
     for key, reference in (("student", synthesis.student), ("generator.model", synthesis.generator.model)):
         if reference == "stage:base" and recipe.base is None:
             raise UserError(where, f"{key} is stage:base but there is no base.yaml", "add base.yaml or name a model")
+    if synthesis.corpus.near_duplicates and importlib.util.find_spec("datatrove") is None:
+        remedy = "pip install 'selflong[scale]', or leave the key away: exact duplicates are dropped without it"
+        raise UserError(where, "corpus.near_duplicates needs datatrove, which is not installed", remedy)
     generator = synthesis.generator
     room = generator.context_length - max(generator.max_reading_tokens, generator.max_instruction_tokens)
     if synthesis.reading.chunk_tokens >= room:

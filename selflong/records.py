@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Document:
-    """One document of the corpus: `documents.parquet` holds one row each."""
+    """One document of the corpus: `documents.arrow` holds one row each."""
 
     id: str
     text: str

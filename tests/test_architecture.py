@@ -12,7 +12,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "selflong"
 SIBLINGS = {"synthesis", "training", "evals", "publishing"}
 ALL_BOXES = {"run", "report", "cli", "__main__"}
-HEAVY = {"torch", "trl", "transformers", "lighteval", "matplotlib", "datasets", "bm25s", "peft", "accelerate"}
+HEAVY = {
+    "torch",
+    "trl",
+    "transformers",
+    "lighteval",
+    "matplotlib",
+    "datasets",
+    "bm25s",
+    "peft",
+    "accelerate",
+    "datatrove",
+}
 # Modules that are themselves imported lazily, and subclass a heavy library's class.
 HEAVY_ALLOWED = {
     "training/progress.py",
@@ -20,6 +31,7 @@ HEAVY_ALLOWED = {
     "evals/tasks.py",
     "evals/child.py",
     "evals/lighteval_run.py",
+    "synthesis/near_duplicates.py",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,6 +1,7 @@
 """Recipes: every mistake stops at load, says where and what to do; the shipped ones load."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from selflong.errors import UserError
 from selflong.recipe import load_recipe
 from selflong.recipe_checks import check_locked
+from selflong.recipe_synthesis import Bounds
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 Edit = Callable[[dict[str, Any]], Any]
@@ -44,6 +46,10 @@ MISTAKES: list[tuple[str, Edit, str]] = [
     ("synthesis", lambda c: c["generator"].update(prompts="toi"), "did you mean toy"),
     ("synthesis", lambda c: c["generator"].update(context_length=256), "make them equal"),
     ("synthesis", lambda c: c["corpus"].update(source="nowhere"), "is unknown; use python-docs"),
+    ("synthesis", lambda c: c["corpus"].update(keep={"language": {"value": ["en"]}}), "did you mean values?"),
+    ("synthesis", lambda c: c["corpus"].update(keep={"score": {}}), "keep.score: gives not exactly one kind of bound"),
+    ("synthesis", lambda c: c["corpus"].update(keep={"score": {"min": 1}}), "python-docs has no column 'score'"),
+    ("synthesis", lambda c: c["corpus"].update(near_duplicates={"num_buckets": 0}), "must be positive"),
     ("synthesis", lambda c: c["configs"].clear(), "configs is empty"),
     ("synthesis", lambda c: c["configs"]["short_replay"].update(num_samples=0), "must be positive"),
     ("train_2_512", lambda c: c.update(learning_rat=1), "learning_rat is not a key; did you mean learning_rate?"),
@@ -76,6 +82,21 @@ def test_mistakes_stop_at_load_with_where_and_remedy(demo: Path, name: str, chan
     with pytest.raises(UserError, match=message) as error:
         load_recipe(demo)
     assert f"{name}.yaml" in str(error.value)
+
+
+def test_near_duplicates_want_datatrove_at_load(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(demo, "synthesis", lambda c: c["corpus"].update(near_duplicates={}))
+    monkeypatch.setitem(sys.modules, "datatrove", None)  # as if it were not installed, where it is
+    with pytest.raises(UserError, match=r"synthesis\.yaml: corpus\.near_duplicates needs datatrove.*selflong\[scale\]"):
+        load_recipe(demo)
+
+
+def test_corpus_keys_of_columns_and_near_duplicates_load(demo: Path) -> None:
+    bounds = {"language": {"values": ["en"]}, "token_count": {"min": 512}}
+    edit(demo, "synthesis", lambda c: c["corpus"].update(source="hub:a/b@main", hub_config="c", keep=bounds))
+    corpus = load_recipe(demo).synthesis.corpus
+    assert corpus.keep == {"language": Bounds(values=("en",)), "token_count": Bounds(min=512.0)}
+    assert corpus.asked_columns == ("language", "token_count")
 
 
 def test_missing_broken_and_foreign_files(demo: Path) -> None:

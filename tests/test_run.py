@@ -93,7 +93,7 @@ def test_deleting_the_inserted_facts_makes_nothing_stale(recipe_dir: Path, tmp_p
     with_facts = boxes(recipe_dir, tmp_path / "out")
 
     def build(work: Path, facts: dict[str, Any]) -> None:
-        (work / "documents.parquet").write_text("documents")
+        (work / "documents.arrow").write_text("documents")
         (work / "inserted_facts.jsonl").write_text("facts")
 
     with_facts["corpus"] = dataclasses.replace(with_facts["corpus"], build=build)

@@ -1,137 +1,197 @@
 """Box 1 of the arrow: any document collection → `corpus/`, split once into a training and a held-out part.
 
-Writes `documents.parquet` (what synthesis retrieves from), `passages.parquet` (the same without synthetic facts; the
+Writes `documents.arrow` (what synthesis retrieves from), `passages.parquet` (the same without synthetic facts; the
 demo's base model is trained on it), `heldout.parquet` (evaluation's haystacks; nobody else reads it), `names.json`
 (words that form needle keys, a fifth of them held out from facts) and, where facts were inserted,
 `inserted_facts.jsonl`, which is no part of the product: it is read by `synthesis/agreement.py` alone, after synthesis
 is done.
+
+Memory is bounded by one batch and about 40 bytes a document: the source is read once into a file below `.resume/`,
+duplicates are marked there, and what stays is copied out.
 """
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy.typing as npt
 from tqdm import tqdm
 
 from selflong.errors import UserError
 from selflong.recipe_synthesis import Corpus
 from selflong.records import Document
 from selflong.sources import pinned_dataset
-from selflong.synthesis.python_docs import iter_python_docs
-from selflong.text_skills import NOTHING, fact
+from selflong.synthesis.corpus_sources import Text, count_texts, iter_texts
+from selflong.synthesis.documents import Documents, DocumentWriter, read_documents, write_documents
+from selflong.synthesis.duplicates import digest, first_of_each
+from selflong.synthesis.facts import FactInserter, frequent_words, split_names
 
-SCHEMA = pa.schema(
-    [("id", pa.string()), ("source", pa.string()), ("license", pa.string()), ("text", pa.large_string())]
-)
 FACTS_FILE = "inserted_facts.jsonl"
-SKIPPED_WORDS = 400
+# Bounds the counter of words, whose ranks hardly move any more. The demo has 13,542 documents.
+COUNTED_DOCUMENTS = 20_000
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the source: every piece that was read is kept or dropped for one reason.
+
+    A text is cut into pieces by `max_document_chars`; one that is dropped whole, before it is cut, counts as one piece.
+    """
+
+    texts: int = 0
+    pieces: int = 0
+    dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    def reasons(self) -> dict[str, int]:
+        """Pieces dropped by reason, in alphabetical order."""
+        return {reason: count for reason, count in sorted(self.dropped.items()) if count}
 
 
 def build_corpus(corpus: Corpus, seed: int, work: Path, facts: dict[str, Any]) -> None:
     """Write the corpus folder described above into `work`; counts go into `facts`.
 
-    Raises UserError if the source is missing or holds no document within the length bounds.
+    Raises UserError if the source cannot be read or holds no two documents within the bounds.
     """
     if corpus.source.startswith("hub:"):
         corpus = dataclasses.replace(corpus, source="hub:" + pinned_dataset(corpus.source.removeprefix("hub:")))
-    documents = list(deduplicated(iter_documents(corpus)))
-    if len(documents) < 2:
+    staging = work / ".resume" / "corpus"
+    shutil.rmtree(staging, ignore_errors=True)  # a killed run reads its source again
+    staging.mkdir(parents=True)
+    tally = Tally()
+    documents = _stage(corpus, staging, tally)
+    stays = _without_duplicates(corpus, documents, staging, tally)
+    num_documents = int(stays.sum())
+    if num_documents < 2:
         raise UserError(
             f"corpus.source {corpus.source}",
-            f"has {len(documents)} documents of {corpus.min_document_chars} to {corpus.max_document_chars} characters",
+            f"has {num_documents} documents of {corpus.min_document_chars} to {corpus.max_document_chars} characters "
+            f"(dropped: {tally.reasons() or 'none'})",
             "point it at more text or widen the bounds",
         )
     rng = np.random.default_rng([seed, 1])
-    order = rng.permutation(len(documents))
-    num_heldout = max(1, len(documents) * corpus.heldout_percent // 100)
-    heldout = [documents[i] for i in sorted(order[:num_heldout])]
-    train = [documents[i] for i in sorted(order[num_heldout:])]
-    names = split_names(frequent_words((d.text for d in documents), corpus.num_name_words), rng)
-    write_documents(work / "passages.parquet", train)
-    write_documents(work / "heldout.parquet", heldout)
+    is_heldout = np.zeros(num_documents, dtype=bool)
+    is_heldout[rng.permutation(num_documents)[: max(1, num_documents * corpus.heldout_percent // 100)]] = True
+    counted = itertools.islice(itertools.compress(documents, stays), COUNTED_DOCUMENTS)
+    names = split_names(frequent_words((document.text for document in counted), corpus.num_name_words), rng)
     (work / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
-    num_facts = 0
-    if corpus.facts:
-        train, inserted = insert_facts(train, names["train"], corpus.facts.share_percent, rng)
-        lines = (json.dumps(dict(zip(("document_id", "key", "value"), row, strict=True))) for row in inserted)
-        (work / FACTS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        num_facts = len(inserted)
-    write_documents(work / "documents.parquet", train)
+    with tqdm(itertools.compress(documents, stays), "corpus: writing", num_documents, unit=" documents") as kept:
+        facts.update(_write_products(corpus, kept, is_heldout, names["train"], rng, work))
     facts.update(
-        documents=len(train),
-        heldout_documents=len(heldout),
-        chars=sum(len(d.text) for d in train),
-        facts=num_facts,
+        texts_read=tally.texts,
+        pieces=tally.pieces,
+        dropped=tally.reasons(),
         source=corpus.source,
         license=corpus.license,
     )
+    assert tally.pieces == facts["documents"] + facts["heldout_documents"] + tally.dropped.total()
+    shutil.rmtree(staging)
 
 
-def iter_documents(corpus: Corpus) -> Iterator[Document]:
-    """Yield the source's documents in its own order, each within the length bounds (longer texts are cut at lines)."""
-    count = 0
-    for name, text in tqdm(_iter_texts(corpus), desc="corpus", unit=" texts", leave=False):
-        for number, piece in enumerate(cut_at_lines(text, corpus.max_document_chars)):
-            if len(piece) < corpus.min_document_chars:
-                continue
-            yield Document(f"{name}#{number}", piece, name, corpus.license)
-            count += 1
-            if corpus.max_documents and count >= corpus.max_documents:
-                return
+def _stage(corpus: Corpus, staging: Path, tally: Tally) -> Documents:
+    """Read the source once: every document within the bounds, and the digest of each, to `staging`."""
+    with (staging / "digests.bin").open("wb") as digests:
+        write_documents(staging / "documents.arrow", _iter_documents(corpus, tally, digests))
+    return read_documents(staging / "documents.arrow")
 
 
-def _iter_texts(corpus: Corpus) -> Iterator[tuple[str, str]]:
-    if corpus.source == "python-docs":
-        yield from iter_python_docs()
+def _iter_documents(corpus: Corpus, tally: Tally, digests: BinaryIO) -> Iterator[Document]:
+    total, unit = (corpus.max_documents, " documents") if corpus.max_documents else (count_texts(corpus), " texts")
+    with tqdm(total=total, desc="corpus", unit=unit, leave=False) as bar:
+        num_documents = 0
+        for text in iter_texts(corpus):
+            tally.texts += 1
+            bar.update(0 if corpus.max_documents else 1)
+            for document, drop_reason in _pieces(text, corpus):
+                tally.pieces += 1
+                if drop_reason:
+                    tally.dropped[drop_reason] += 1
+                    continue
+                digests.write(digest(document.text))
+                yield document
+                num_documents += 1
+                bar.update(1 if corpus.max_documents else 0)
+                if num_documents == corpus.max_documents:
+                    return
+
+
+def _pieces(text: Text, corpus: Corpus) -> Iterator[tuple[Document, str | None]]:
+    """The pieces of a text, each with the reason to drop it, if any."""
+    if text.drop_reason:
+        yield Document(text.id, text.text, text.source, text.license), text.drop_reason
         return
-    from datasets import load_dataset
-
-    kind, _, where = corpus.source.partition(":")
-    try:
-        if kind == "folder":
-            yield from _iter_folder(Path(where), corpus.text_column)
-            return
-        repo_id, _, revision = where.partition("@")
-        rows = load_dataset(repo_id, revision=revision or "main", split="train", streaming=True)
-        for number, row in enumerate(rows):
-            yield str(row.get("id", number)), row[corpus.text_column]
-    except (FileNotFoundError, ConnectionError, KeyError) as error:
-        raise UserError(
-            f"corpus.source {corpus.source}", f"cannot be read ({error})", "check path or login, and text_column"
-        ) from error
+    for number, piece in enumerate(cut_at_lines(text.text, corpus.max_document_chars)):
+        drop_reason = "shorter than min_document_chars" if len(piece) < corpus.min_document_chars else None
+        yield Document(f"{text.id}#{number}", piece, text.source, text.license), drop_reason
 
 
-def _iter_folder(folder: Path, text_column: str) -> Iterator[tuple[str, str]]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix in {".txt", ".md"}:
-            yield name, path.read_text(encoding="utf-8")
-        elif path.suffix == ".jsonl":
-            with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines):
-                    yield f"{name}:{number}", json.loads(line)[text_column]
-        elif path.suffix == ".parquet":
-            file = pq.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                for number, text in enumerate(file.read_row_group(group, columns=[text_column])[text_column]):
-                    yield f"{name}:{group}.{number}", text.as_py()
+def _without_duplicates(corpus: Corpus, documents: Documents, staging: Path, tally: Tally) -> npt.NDArray[np.bool_]:
+    """Return which of the staged documents stay: the first of each group of equals, and of near-equals if asked for."""
+    stays = first_of_each(staging / "digests.bin")
+    tally.dropped["exact duplicate"] += int((~stays).sum())
+    if corpus.near_duplicates:
+        from selflong.synthesis.near_duplicates import find_near_duplicates
+
+        positions = np.flatnonzero(stays)
+        bar = tqdm(
+            itertools.compress(documents, stays), "corpus: near duplicates", len(positions), False, unit=" texts"
+        )
+        texts = (document.text for document in bar)
+        near = find_near_duplicates(texts, len(positions), corpus.near_duplicates, staging)
+        stays[positions[near]] = False
+        tally.dropped["near duplicate"] += len(near)
+    return stays
+
+
+def _write_products(
+    corpus: Corpus,
+    documents: Iterable[Document],
+    is_heldout: npt.NDArray[np.bool_],
+    words: list[str],
+    rng: np.random.Generator,
+    work: Path,
+) -> dict[str, Any]:
+    """Write the three files of documents, and the facts if asked for, in one pass; return what was written."""
+    num_train = int((~is_heldout).sum())
+    inserter = FactInserter(num_train, words, corpus.facts.share_percent, rng) if corpus.facts else None
+    num_chars = 0
+    licenses: collections.Counter[str] = collections.Counter()
+    with (
+        DocumentWriter(work / "heldout.parquet") as heldout,
+        DocumentWriter(work / "passages.parquet") as passages,
+        DocumentWriter(work / "documents.arrow") as training,
+    ):
+        for document, held_out in zip(documents, is_heldout, strict=True):
+            if held_out:
+                heldout.write(document)
+                continue
+            passages.write(document)
+            document = inserter.insert(document) if inserter else document
+            training.write(document)
+            num_chars += len(document.text)
+            licenses[document.license] += 1
+    if inserter:
+        lines = (json.dumps(dict(zip(("document_id", "key", "value"), row, strict=True))) for row in inserter.inserted)
+        (work / FACTS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {
+        "documents": num_train,
+        "heldout_documents": len(is_heldout) - num_train,
+        "chars": num_chars,
+        "facts": len(inserter.inserted) if inserter else 0,
+        "licenses": dict(sorted(licenses.items())),
+    }
 
 
 def cut_at_lines(text: str, max_chars: int) -> Iterator[str]:
     """Cut a text into pieces of at most `max_chars`, at paragraph ends, else line ends, else anywhere."""
     piece = ""
-    for paragraph in re.split(r"(?<=\n)\n+", text.strip() + "\n"):
+    for paragraph in (part + "\n" for part in re.split(r"\n\n+", text.strip())):
         if len(piece) + len(paragraph) > max_chars and piece:
             yield piece.strip("\n")
             piece = ""
@@ -144,77 +204,3 @@ def cut_at_lines(text: str, max_chars: int) -> Iterator[str]:
                 piece += part
     if piece.strip():
         yield piece.strip("\n")
-
-
-def deduplicated(documents: Iterable[Document]) -> Iterator[Document]:
-    """Drop exact duplicates (after whitespace is collapsed), keeping the first."""
-    seen: set[bytes] = set()
-    for document in documents:
-        digest = hashlib.sha256(" ".join(document.text.split()).encode()).digest()
-        if digest not in seen:
-            seen.add(digest)
-            yield document
-
-
-def frequent_words(texts: Iterable[str], count: int) -> list[str]:
-    """`count` frequent plain lower-case words of 4 to 8 letters, ties in alphabetical order.
-
-    The `SKIPPED_WORDS` most frequent are left out where enough remain: they are function words ("that", "with"), which
-    retrieval ignores.
-    """
-    counts: collections.Counter[str] = collections.Counter()
-    for text in texts:
-        counts.update(re.findall(r"(?<![\w.(])[a-z]{4,8}(?![\w.(])", text))
-    del counts[NOTHING]  # a key must not look like a refusal
-    ranked = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    skipped = max(0, min(SKIPPED_WORDS, len(ranked) - count))
-    return ranked[skipped : skipped + count]
-
-
-def split_names(words: list[str], rng: np.random.Generator) -> dict[str, list[str]]:
-    """Deal words to training and evaluation, four to one: needle keys of the two never share a word."""
-    order = rng.permutation(len(words))
-    num_heldout = len(words) // 5
-    return {
-        "train": sorted(words[i] for i in order[num_heldout:]),
-        "heldout": sorted(words[i] for i in order[:num_heldout]),
-    }
-
-
-def insert_facts(
-    documents: list[Document], words: list[str], share_percent: int, rng: np.random.Generator
-) -> tuple[list[Document], list[tuple[str, str, str]]]:
-    """Put one fact, on a line of its own, into a share of the documents; return them and (document id, key, value).
-
-    Every key (two words in alphabetical order) is used once in the whole corpus, so a fact has one true value.
-    """
-    chosen = rng.random(len(documents)) * 100 < share_percent
-    pairs = list(itertools.combinations(sorted(words), 2))
-    if chosen.sum() > len(pairs):
-        raise UserError(
-            "corpus.facts",
-            f"{chosen.sum()} facts want keys, {len(words)} words make {len(pairs)}",
-            "raise corpus.num_name_words or lower facts.share_percent",
-        )
-    keys = iter(rng.permutation(len(pairs)))
-    result, inserted = [], []
-    for document, gets_fact in zip(documents, chosen, strict=True):
-        if gets_fact:
-            key, value = " ".join(pairs[next(keys)]), f"{rng.integers(0, 1_000_000):06d}"
-            lines = document.text.split("\n")
-            lines.insert(int(rng.integers(0, len(lines) + 1)), fact(key, value))
-            document = Document(document.id, "\n".join(lines), document.source, document.license)
-            inserted.append((document.id, key, value))
-        result.append(document)
-    return result, inserted
-
-
-def write_documents(path: Path, documents: Iterable[Document]) -> None:
-    """Write documents as one Parquet file."""
-    rows = [{"id": d.id, "source": d.source, "license": d.license, "text": d.text} for d in documents]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
-
-
-def read_documents(path: Path) -> list[Document]:
-    """Read what `write_documents` wrote."""
-    return [Document(r["id"], r["text"], r["source"], r["license"]) for r in pq.read_table(path).to_pylist()]
