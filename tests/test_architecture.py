@@ -12,7 +12,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "selflong"
 SIBLINGS = {"synthesis", "training", "evals", "publishing"}
 ALL_BOXES = {"run", "report", "cli", "__main__"}
-HEAVY = {"torch", "trl", "transformers", "lighteval", "matplotlib", "datasets", "bm25s", "peft", "accelerate"}
+HEAVY = {
+    "torch",
+    "trl",
+    "transformers",
+    "lighteval",
+    "matplotlib",
+    "datasets",
+    "bm25s",
+    "numba",
+    "sentence_transformers",
+    "peft",
+    "accelerate",
+}
 # Modules that are themselves imported lazily, and subclass a heavy library's class.
 HEAVY_ALLOWED = {
     "training/progress.py",

@@ -1,4 +1,4 @@
-"""Box 3 of the arrow: corpus → `dataset/`, a folder that is a Hub dataset repository.
+"""Box 3 of the arrow: corpus, index → `dataset/`, a folder that is a Hub dataset repository.
 
 Samples are made in groups of consecutive indices; a config is full when `num_samples` have passed the gates, taken in
 the order of their indices. The journal lies in `.resume/` of the work folder, so a killed run pays for nothing twice.
@@ -20,7 +20,7 @@ from selflong.records import Example
 from selflong.sources import model_path
 from selflong.synthesis.corpus import read_documents
 from selflong.synthesis.prompts import VERSION, load_prompts
-from selflong.synthesis.retrieval import Bm25Retriever
+from selflong.synthesis.retrieval import open_retriever
 from selflong.synthesis.shards import write_config
 from selflong.synthesis.workflow import DroppedError, Workflow
 from selflong.tokens import chat_counter, chat_ids, text_counter
@@ -40,7 +40,7 @@ def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any
         workflow = Workflow(
             synthesis,
             documents,
-            Bm25Retriever(documents, synthesis.retrieval.max_document_percent),
+            open_retriever(synthesis.retrieval, out / "index"),
             engine,
             load_prompts(generator.prompts),
             count_text,

@@ -20,7 +20,7 @@ from selflong.recipe_synthesis import DatasetConfig, Synthesis
 from selflong.records import Chunk, Document, Example
 from selflong.synthesis.chunks import chunk
 from selflong.synthesis.prompts import VERSION, Prompts, UnusableError
-from selflong.synthesis.retrieval import Bm25Retriever
+from selflong.synthesis.retrieval import Retriever
 
 # Room below this is left to the training rows' short examples: no document of any corpus is shorter.
 SHORTEST_DOCUMENT_TOKENS = 16
@@ -37,7 +37,7 @@ class Workflow:
         self,
         synthesis: Synthesis,
         documents: Sequence[Document],
-        retriever: Bm25Retriever,
+        retriever: Retriever,
         engine: Engine,
         prompts: Prompts,
         count_generator_tokens: Callable[[str], int],
@@ -88,7 +88,7 @@ class Workflow:
             num_tokens=num_tokens,
             num_completion_tokens=self.count_generator_tokens(responses[-1]),
             generator=self.synthesis.generator.model,
-            retriever="bm25",
+            retriever=self.retriever.name,
             prompt_version=VERSION,
             seed=self.synthesis.seed,
         )
@@ -271,7 +271,7 @@ class Workflow:
             num_tokens=num_tokens,
             num_completion_tokens=self.count_generator_tokens(completion),
             generator=self.synthesis.generator.model,
-            retriever="bm25",
+            retriever=self.retriever.name,
             prompt_version=VERSION,
             seed=self.synthesis.seed,
         )
