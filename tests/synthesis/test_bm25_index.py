@@ -121,7 +121,7 @@ def test_shards_rank_nearly_as_one_does(topics: list[Document], tmp_path: Path) 
 def test_every_position_is_right_in_whichever_shard(topics: list[Document], tmp_path: Path) -> None:
     marked = documents_of([f"{document.text} mark{i}" for i, document in enumerate(topics)])
     found = retriever(marked, tmp_path, shard_documents=150)
-    assert all(found.retrieve(f"Where is mark{i}?", 5) == [i] for i in range(len(marked)))
+    assert all(found.retrieve(f"mark{i}", 5) == [i] for i in range(len(marked)))
 
 
 def test_common_words_are_counted_over_all_shards(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from selflong.records import Example
 from selflong.synthesis.agreement import measure_agreement
 from selflong.synthesis.corpus import FACTS_FILE, build_corpus, read_documents
 from selflong.synthesis.prompts import ToyPrompts
-from selflong.synthesis.retrieval import Bm25Retriever
+from selflong.synthesis.retrieval import build_index, open_retriever
 from selflong.synthesis.shards import write_config
 from selflong.synthesis.workflow import DroppedError, Workflow
 from tests.synthesis.test_corpus import folder_corpus, texts  # noqa: F401
@@ -51,6 +51,9 @@ def recipe(corpus: Path, **configs: DatasetConfig) -> Synthesis:
 @pytest.fixture
 def workflows(corpus: Path, tmp_path: Path) -> Iterator[Any]:
     journals: list[Journal] = []
+    index = tmp_path / "index"
+    index.mkdir()
+    build_index(Retrieval(20), 0, corpus, index, {})
 
     def make(reader: ToyReader, synthesis: Synthesis | None = None) -> Workflow:
         journal = Journal(tmp_path / f"calls{len(journals)}.sqlite", None)
@@ -60,7 +63,7 @@ def workflows(corpus: Path, tmp_path: Path) -> Iterator[Any]:
         return Workflow(
             synthesis or recipe(corpus),
             documents,
-            Bm25Retriever(documents, 100),
+            open_retriever(Retrieval(20), index),
             engine,
             ToyPrompts(),
             count_words,
