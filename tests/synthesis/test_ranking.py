@@ -31,5 +31,9 @@ def test_fusion_adds_reciprocal_ranks() -> None:
     assert fuse([[1, 4, 9], [4, 7, 1]], 10) == [4, 1, 7, 9]
     assert fuse([[1, 4, 9], [4, 7, 1]], 2) == [4, 1]
     assert fuse([[3], [2]], 2) == [2, 3], "equal scores go by position"
+    # 62nd of both lists is worth as much as first of one, 2/122 = 1/61: ranks start at 1.
+    both, single = 100, 200
+    fillers = range(1_000, 1_060), range(2_000, 2_060)
+    assert fuse([[single, *fillers[0], both], [3_000, *fillers[1], both]], 2) == [both, single]
     # Third of both lists (2/63) beats the first of one (1/61).
     assert fuse([[1, 2, 3], [4, 5, 3]], 1) == [3]
