@@ -22,7 +22,17 @@ MANIFEST = "manifest.json"
 # Written beside the product, but no part of it: cards and logs may be rewritten without making anything stale.
 # `inserted_facts.jsonl` serves measuring alone: whether it is there must change nothing downstream.
 NOT_PRODUCT = {MANIFEST, "recipe.yaml", "README.md", "inserted_facts.jsonl"}
-RECORDED_VERSIONS = ("torch", "transformers", "trl", "datasets", "tokenizers", "lighteval", "bm25s", "numpy")
+RECORDED_VERSIONS = (
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "tokenizers",
+    "lighteval",
+    "bm25s",
+    "sentence-transformers",
+    "numpy",
+)
 
 
 def fingerprint(section: Any, upstream: Mapping[str, str], schema: int) -> str:

@@ -34,6 +34,13 @@ def _check_synthesis(recipe: Recipe) -> None:
             f"{generator.context_length}",
             f"use less than {room}",
         )
+    embedding = synthesis.retrieval.embedding
+    if embedding and embedding.backend == "sentence-transformers" and not _is_installed("sentence_transformers"):
+        raise UserError(
+            f"{where}: retrieval.embedding.backend",
+            "sentence-transformers is not installed",
+            "pip install 'selflong[dense]', or use endpoint with a server",
+        )
     if not synthesis.configs:
         raise UserError(where, "configs is empty", "add at least one dataset config")
     if recipe.base and generator.model == "stage:base" and generator.context_length != recipe.base.model.context_length:
@@ -43,6 +50,10 @@ def _check_synthesis(recipe: Recipe) -> None:
             f"{recipe.base.model.context_length}",
             "make them equal",
         )
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _check_train(recipe: Recipe, train: TrainRecipe, trained: dict[str, TrainRecipe]) -> None:
@@ -129,6 +140,8 @@ def check_locked(recipe: Recipe) -> None:
     references = [recipe.synthesis.student, recipe.synthesis.generator.model, recipe.evals.tokenizer]
     references += [t.parent for t in {**recipe.stages, **recipe.controls}.values()]
     references += [r for m in recipe.evals.models.values() for r in m.references]
+    if recipe.synthesis.retrieval.embedding:
+        references.append(recipe.synthesis.retrieval.embedding.model)
     if recipe.synthesis.corpus.source.startswith("hub:"):
         references.append(recipe.synthesis.corpus.source.removeprefix("hub:"))
     for reference in references:

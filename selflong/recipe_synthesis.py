@@ -128,19 +128,55 @@ class Generator:
 
 
 @dataclass(frozen=True)
-class Retrieval:
-    """bm25s over documents: `candidates` documents an instruction, from which the target length is filled.
+class Embedding:
+    """The model that makes a vector of each document and each instruction, for dense and hybrid retrieval."""
 
-    Words that stand in more than `max_document_percent` of the documents do not count: the wording that all
-    instructions share would else bring the same few documents into every sample.
+    model: str
+    """`id@revision` or a folder; a server is asked for the id alone."""
+    backend: Literal["endpoint", "sentence-transformers"]
+    """A server at $SELFLONG_EMBEDDINGS_URL (OpenAI's protocol), or in this process."""
+    query_prefix: str = ""
+    """Stands before each instruction, as the model was trained: "Instruct: <the task>\\nQuery: " for E5-mistral."""
+    max_document_chars: int = 8_192
+    """Of a longer document the rest is not seen; a model in this process also cuts at its own limit."""
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.model.startswith("stage:"):
+            raise ValueError(f"model is {self.model}, a checkpoint that generates text; name an embedding model")
+        if self.max_document_chars < 1 or self.batch_size < 1:
+            raise ValueError("max_document_chars and batch_size must be positive; change them")
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """`candidates` documents an instruction, from which the target length is filled; found by words (bm25), by vectors
+    (dense) or by both (hybrid: reciprocal-rank fusion).
     """
 
     candidates: int
     max_document_percent: float = 100.0
+    """bm25: words that stand in more of the documents do not count. The wording that all instructions share would else
+    bring the same few documents into every sample."""
+    method: Literal["bm25", "dense", "hybrid"] = "bm25"
+    k1: float = 0.9
+    """bm25: with b, Anserini's defaults for passages: several words of a question count more than one said often."""
+    b: float = 0.4
+    shard_documents: int = 500_000
+    """bm25: documents dealt to one shard of the index; building one takes about 12 KB of memory a document."""
+    embedding: Embedding | None = None
 
     def __post_init__(self) -> None:
         if self.candidates < 1 or not 0 < self.max_document_percent <= 100:
             raise ValueError("candidates must be positive and max_document_percent 1 to 100; change them")
+        if self.k1 < 0 or not 0 <= self.b <= 1:
+            raise ValueError(f"k1 is {self.k1:g} and b {self.b:g}; k1 is at least 0, b lies between 0 and 1")
+        if self.shard_documents < 1:
+            raise ValueError("shard_documents must be positive; change it")
+        if self.method != "bm25" and self.embedding is None:
+            raise ValueError(f"method {self.method} needs vectors; add embedding with its model and backend")
+        if self.method == "bm25" and self.embedding is not None:
+            raise ValueError("method bm25 reads no embedding; remove it, or set method to dense or hybrid")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,16 @@ Build = Callable[[Path, dict[str, Any]], None]
 """Builds a box's product in a work folder and fills in facts for its manifest."""
 
 # Raised whenever a box's code changes what it writes: recorded products of older code are then stale.
-SCHEMA = {"corpus": 2, "base": 2, "dataset": 2, "train": 1, "build-evals": 1, "evaluate": 1, "report": 1}
+SCHEMA = {
+    "corpus": 2,
+    "index": 1,
+    "base": 2,
+    "dataset": 3,
+    "train": 1,
+    "build-evals": 1,
+    "evaluate": 1,
+    "report": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Box:
 
 def boxes_of(recipe: Recipe, out: Path, executor: "Executor | None" = None) -> dict[str, Box]:
     """All boxes of a recipe by name, each after those it reads. `executor` runs synthesis by ranks."""
-    boxes = [_corpus(recipe, out)]
+    boxes = [_corpus(recipe, out), _index(recipe, out)]
     if recipe.base:
         boxes.append(_base(recipe, out))
     boxes.append(_dataset(recipe, out, executor))
@@ -79,6 +88,22 @@ def _corpus(recipe: Recipe, out: Path) -> Box:
     return Box("corpus", "synthesize", out / "corpus", section, (), build)
 
 
+def _index(recipe: Recipe, out: Path) -> Box:
+    retrieval = recipe.synthesis.retrieval
+
+    def build(work: Path, facts: dict[str, Any]) -> None:
+        from selflong.synthesis.retrieval import build_index
+
+        build_index(retrieval, recipe.synthesis.seed, out / "corpus", work, facts)
+
+    section = {"seed": recipe.synthesis.seed, "retrieval": as_mapping(retrieval)}
+    # Read when an index is searched, never when it is built: changing them makes the dataset stale alone.
+    del section["retrieval"]["candidates"], section["retrieval"]["max_document_percent"]
+    if retrieval.embedding:
+        del section["retrieval"]["embedding"]["query_prefix"]
+    return Box("index", "synthesize", out / "index", section, ("corpus",), build)
+
+
 def _base(recipe: Recipe, out: Path) -> Box:
     base = recipe.base
     assert base is not None
@@ -110,7 +135,7 @@ def _dataset(recipe: Recipe, out: Path, executor: "Executor | None") -> Box:
     section = {**as_mapping(recipe.synthesis), "prompt_version": VERSION}
     # How many samples wait at once and which threads compute changes speed, and batches in process: it stays hashed.
     del section["corpus"]
-    reads = ("corpus", *_stage_reads(recipe.synthesis.student, recipe.synthesis.generator.model))
+    reads = ("corpus", "index", *_stage_reads(recipe.synthesis.student, recipe.synthesis.generator.model))
     return Box("dataset", "synthesize", out / "dataset", section, reads, build)
 
 

@@ -20,6 +20,8 @@ HEAVY = {
     "matplotlib",
     "datasets",
     "bm25s",
+    "numba",
+    "sentence_transformers",
     "peft",
     "accelerate",
     "datatrove",

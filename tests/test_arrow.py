@@ -13,8 +13,8 @@ import pytest
 
 SMOKE = Path(__file__).parents[1] / "recipes" / "smoke"
 BOXES = [
-    "corpus", "base", "dataset", "control_rope_256", "control_rope_512", "train_1_256", "train_2_512", "build-evals",
-    "evaluate", "report",
+    "corpus", "index", "base", "dataset", "control_rope_256", "control_rope_512", "train_1_256", "train_2_512",
+    "build-evals", "evaluate", "report",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ STAGES = ["train_1_256", "train_2_512", "train_3_1024", "train_4_2048"]
 ROPE_ONLY = [f"control_rope_{length}" for length in (256, 512, 1024, 2048)]
 CONTROLS = [*ROPE_ONLY, "control_short_only"]
 END = ["evaluate", "report"]
-EVERYTHING = {"corpus", "base", "dataset", *STAGES, *CONTROLS, "build-evals", *END}
+EVERYTHING = {"corpus", "index", "base", "dataset", *STAGES, *CONTROLS, "build-evals", *END}
 
 
 @pytest.fixture
@@ -51,7 +51,11 @@ def edit(recipe_dir: Path, name: str, change: Callable[[dict[str, Any]], Any]) -
 
 CHANGES: list[tuple[str, Callable[[dict[str, Any]], Any], set[str]]] = [
     ("synthesis", lambda c: c["corpus"].update(max_document_chars=200), EVERYTHING),
-    ("base", lambda c: c["training"].update(skills_steps=310), EVERYTHING - {"corpus"}),
+    ("base", lambda c: c["training"].update(skills_steps=310), EVERYTHING - {"corpus", "index"}),
+    ("synthesis", lambda c: c["retrieval"].update(k1=1.2),
+     {"index", "dataset", *STAGES, "control_short_only", *END}),
+    ("synthesis", lambda c: c["retrieval"].update(max_document_percent=3),
+     {"dataset", *STAGES, "control_short_only", *END}),
     ("synthesis", lambda c: c["gates"].update(max_instruction_attempts=9),
      {"dataset", *STAGES, "control_short_only", *END}),
     ("train_1_256", lambda c: c.update(learning_rate=1e-4), {*STAGES, *END}),

@@ -1,57 +1,79 @@
-"""Find documents for an instruction: bm25s over the whole corpus, in process.
+"""Box 2 of the arrow: `corpus/` → `index/`; and the search in it, which finds documents for an instruction.
 
-The paper retrieves with E5-mistral-7b; a lexical retriever needs no weights and serves to fill a long context with
-related text.
+    index/bm25/     words: needs no weights (the default)
+    index/dense/    vectors: the paper retrieves with E5-mistral-7b
+    both            hybrid: reciprocal-rank fusion of the two
+
+Everything in `index/` is memory-mapped: neither building nor searching holds more than one shard of the corpus.
 """
 
-import collections
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from selflong.records import Document
+from selflong.recipe_synthesis import Retrieval
+from selflong.synthesis.bm25_index import Bm25Retriever, build_bm25_index
+from selflong.synthesis.documents import read_documents
+from selflong.synthesis.dense_index import DenseRetriever, build_dense_index
+from selflong.synthesis.ranking import fuse
 
-K1, B = 0.9, 0.4
-"""Anserini's defaults for passages: several words of a question count more than one word said often."""
+# A document just below the end of both lists may beat one at the end of either.
+FUSED_AT_LEAST = 100
 
 
-class Bm25Retriever:
-    """BM25 (lucene variant) with English stop words and stemming; ties by document order.
+class Retriever(Protocol):
+    """Finds documents for an instruction."""
 
-    Words of a question that stand in more than `max_document_percent` of the documents are ignored, unless all do.
-    """
-
-    def __init__(self, documents: Sequence[Document], max_document_percent: float) -> None:
-        import bm25s
-        import Stemmer
-
-        self.documents = documents
-        self.tokenizer: Any = bm25s.tokenization.Tokenizer(stemmer=Stemmer.Stemmer("english"), stopwords="en")
-        ids = self.tokenizer.tokenize([d.text for d in documents], return_as="ids", show_progress=False)
-        self.index: Any = bm25s.BM25(method="lucene", k1=K1, b=B)
-        self.index.index((ids, self.tokenizer.get_vocab_dict()), show_progress=False)
-        counts = collections.Counter(word for document in ids for word in set(document))
-        limit = len(documents) * max_document_percent / 100
-        self.common = {word for word, count in counts.items() if count > limit}
+    @property
+    def name(self) -> str:
+        """What found them, for provenance: `bm25`, `dense:<model>` or `hybrid:bm25+<model>`."""
+        ...
 
     def retrieve(self, instruction: str, count: int) -> list[int]:
-        """Return the positions of the `count` best documents, best first; documents that share no word are left out."""
-        # Ids, not the tuple form: that one turns the whole vocabulary round on every query (60-160 ms).
-        words = self.tokenizer.tokenize([instruction], update_vocab=False, return_as="ids", show_progress=False)[0]
-        words = [word for word in words if word not in self.common] or words
-        if not words:
-            return []
-        count = min(count, len(self.documents))
-        found, scores = self.index.retrieve([words], k=count, show_progress=False, n_threads=0)
-        ranked = sorted(zip(-scores[0], found[0], strict=True))
-        return [int(position) for score, position in ranked if score < 0]
+        """Return the positions in the corpus of at most `count` documents, best first, equal ones by position."""
+        ...
 
 
-def open_retriever(retrieval, index):
-    from selflong.synthesis.corpus import read_documents
+def build_index(retrieval: Retrieval, seed: int, corpus: Path, work: Path, facts: dict[str, Any]) -> None:
+    """Write the index of the corpus folder into `work`; counts go into `facts`.
 
-    r = Bm25Retriever(read_documents(index.parent / "corpus" / "documents.parquet"), retrieval.max_document_percent)
-    r.name = "bm25"
-    return r
+    Finished parts that a killed run left in `work` are kept. Raises UserError if the embedding model cannot be asked.
+    """
+    documents = read_documents(corpus / "documents.arrow")
+    facts.update(method=retrieval.method, documents=len(documents))
+    if retrieval.method != "dense":
+        facts["bm25"] = build_bm25_index(documents, retrieval, seed, _made(work / "bm25"))
+    if retrieval.embedding:
+        facts["dense"] = {
+            "model": retrieval.embedding.model,
+            **build_dense_index(documents, retrieval.embedding, _made(work / "dense")),
+        }
+    facts["bytes"] = sum(path.stat().st_size for path in work.glob("*/**/*") if path.is_file())
 
 
-Retriever = Bm25Retriever
+def open_retriever(retrieval: Retrieval, index: Path) -> Retriever:
+    """Open what `build_index` wrote for this section. Raises UserError if the embedding model cannot be asked."""
+    retrievers: list[Retriever] = []
+    if retrieval.method != "dense":
+        retrievers.append(Bm25Retriever(index / "bm25", retrieval.max_document_percent))
+    if retrieval.embedding:
+        retrievers.append(DenseRetriever(index / "dense", retrieval.embedding))
+    return HybridRetriever(retrievers) if len(retrievers) > 1 else retrievers[0]
+
+
+class HybridRetriever:
+    """Reciprocal-rank fusion of what several retrievers find."""
+
+    def __init__(self, retrievers: Sequence[Retriever]) -> None:
+        self.name = "hybrid:" + "+".join(retriever.name.removeprefix("dense:") for retriever in retrievers)
+        self._retrievers = retrievers
+
+    def retrieve(self, instruction: str, count: int) -> list[int]:
+        """`Retriever.retrieve`."""
+        depth = max(count, FUSED_AT_LEAST)
+        return fuse([retriever.retrieve(instruction, depth) for retriever in self._retrievers], count)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
