@@ -13,7 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from selflong.errors import UserError
-from selflong.llm.engine import ChatModel, Engine, Message
+from selflong.llm.engine import CallFailedError, ChatModel, Engine, Message, Sampling
+from selflong.llm.event_loop import run_async
 from selflong.llm.journal import GROUP_SECONDS, Journal
 from selflong.recipe_synthesis import DatasetConfig, Generator, Synthesis
 from selflong.records import Example
@@ -46,7 +47,7 @@ def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any
             count_text,
             chat_counter(_load_tokenizer(synthesis.student, out)),
         )
-        counts = asyncio.run(_make_configs(workflow, synthesis, work))
+        counts = run_async(_make_configs(workflow, synthesis, work))
     facts.update(
         configs=counts,
         generator={
@@ -82,7 +83,13 @@ def open_generator(
         return local, count_messages, text_counter(local.tokenizer)
     from selflong.llm.endpoint import open_endpoint
 
-    endpoint = open_endpoint(generator.model, generator.samples_in_flight, generator.context_length)
+    endpoint = open_endpoint(
+        generator.model,
+        generator.calls_in_flight,
+        generator.context_length,
+        Sampling(generator.temperature, generator.top_p),
+        generator.revision,
+    )
     return endpoint, None, text_counter(_load_tokenizer(generator.tokenizer or generator.model, out))
 
 
@@ -149,3 +156,5 @@ async def _guarded(workflow: Workflow, name: str, config: DatasetConfig, index: 
         return await workflow.sample(name, config, index)
     except DroppedError as reason:
         return str(reason)
+    except CallFailedError as failure:
+        return f"call failed: {failure}"
