@@ -43,6 +43,7 @@ CHANGED: dict[str, Any] = {
     "generator.max_reading_tokens": 40,
     "generator.max_response_tokens": 40,
     "generator.samples_in_flight": IN_FLIGHT,
+    "generator.calls_in_flight": IN_FLIGHT,
     "retrieval.candidates": 60,
     "reading.chunk_tokens": 96,
     "configs.long_input_256k.num_samples": 8,
