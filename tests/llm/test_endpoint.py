@@ -2,14 +2,8 @@
 
 import asyncio
 import json
-import os
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -237,7 +231,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
     assert "pass-word" not in str(caught.value)
 
 
-async def _ask_and_close(model: ChatEndpoint) -> Reply:
+async def ask_and_close(model: ChatEndpoint) -> Reply:
     try:
         return await model.complete(HELLO, 5)
     finally:
@@ -277,7 +271,7 @@ def test_the_slot_is_free_while_a_failed_call_waits() -> None:
 def test_an_endpoint_works_again_in_another_event_loop() -> None:
     with ChatServer(echo) as server:
         model = ChatEndpoint(server.base_url, "m", 1)
-        assert asyncio.run(_ask_and_close(model)) == asyncio.run(_ask_and_close(model))
+        assert asyncio.run(ask_and_close(model)) == asyncio.run(ask_and_close(model))
 
 
 def test_identity_is_the_model_with_its_revision_and_not_the_address() -> None:
@@ -304,7 +298,7 @@ def test_no_paid_call_goes_to_a_server_that_serves_another_model(monkeypatch: py
             open_endpoint("org/model", 2, 4096)
         server.pages["/v1/models"] = {"data": [{"id": "org/model", "owned_by": "vllm", "max_model_len": 4096}]}
         model = open_endpoint("org/model", 2, 4096, revision="abc1234")
-        assert asyncio.run(_ask_and_close(model)).text == "you said say hello"
+        assert asyncio.run(ask_and_close(model)).text == "you said say hello"
         assert server.requests[0].body["model"] == "org/model"
 
 
@@ -312,45 +306,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def transformers_serve(tiny_model_dir: Path) -> Iterator[str]:
-    """The address of a real `transformers serve` of the tiny model."""
-    port = free_port()
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(tiny_model_dir), "--device", "cpu"]
-    server = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(240):
-            assert server.poll() is None, "transformers serve ended"
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-@pytest.mark.slow
-def test_a_real_server_answers_us_and_the_hubs_client_alike(
-    transformers_serve: str, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import InferenceClient
-
-    # The Hub's client refuses loopback calls, too, when told to stay offline.
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("SELFLONG_BASE_URL", transformers_serve)
-    ours = asyncio.run(_ask_and_close(open_endpoint(str(tiny_model_dir), 1, 64)))
-    client = InferenceClient(base_url=transformers_serve, api_key="-", timeout=60)
-    theirs = client.chat_completion(HELLO, model=str(tiny_model_dir), max_tokens=5, temperature=0, seed=0)
-    assert ours.text == theirs.choices[0].message.content
-    assert (ours.prompt_tokens, ours.completion_tokens) == (theirs.usage.prompt_tokens, theirs.usage.completion_tokens)
-    assert (ours.completion_tokens, ours.finish_reason) == (5, "length")
