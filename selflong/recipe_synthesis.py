@@ -120,11 +120,26 @@ class Generator:
     max_response_tokens: int
     samples_in_flight: int
     """Samples made side by side; in process, also those that one group of batches serves."""
-    calls_in_flight: int = 128
-    """Calls to a chat server side by side: about twice its slots, so that none waits for our client."""
     threads: int = 2
     tokenizer: str | None = None
     """Where a chat server's tokenizer is found, if not under the model's own name."""
+    calls_in_flight: int = 128
+    """Calls that a chat server gets at a time, fewer while it is overloaded: about twice its slots. Speed alone."""
+    temperature: float = 0.0
+    """0 is greedy. Above 0 every call has a seed of its own that follows from its prompt."""
+    top_p: float = 1.0
+    revision: str | None = None
+    """The served model's revision. Part of the journal's key, so that two revisions never mix; not sent."""
+
+    def __post_init__(self) -> None:
+        if self.calls_in_flight < 1:
+            raise ValueError("calls_in_flight must be positive; give about twice the server's slots")
+        if not 0 <= self.temperature <= 2 or not 0 < self.top_p <= 1:
+            raise ValueError("temperature must lie in 0 to 2 and top_p above 0 and at most 1; change them")
+        if self.temperature == 0 and self.top_p < 1:
+            raise ValueError("top_p has no effect at temperature 0; leave it out or raise the temperature")
+        if self.model.startswith("stage:") and self.temperature > 0:
+            raise ValueError("the generator in process is greedy; set temperature 0 or name a chat server's model")
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def count_words(text: str) -> int:
 class ChatServer:
     """Serves `answer(messages)` on an ephemeral port of 127.0.0.1 while the context lasts.
 
-    `fault(number)` is asked for every call, counted from 0; `models` and `info` are what /v1/models and /info tell.
+    `fault(number)` is asked for every call, counted from 0; `models`, `info` and `props` are what /v1/models, /info
+    and /props tell.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class ChatServer:
         fault: Callable[[int], Fault | None] = lambda number: None,
         models: dict[str, Any] | None = None,
         info: dict[str, Any] | None = None,
+        props: dict[str, Any] | None = None,
     ) -> None:
-        self.answer, self.fault, self.models, self.info = answer, fault, models, info
+        self.answer, self.fault = answer, fault
+        self.pages = {"/v1/models": models, "/info": info, "/props": props}
         self.requests: list[Request] = []
         self.probes: list[str] = []
         self.busy = self.most_busy = 0
@@ -83,8 +86,8 @@ class ChatServer:
         asyncio.set_event_loop(self._loop)
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_get("/v1/models", self._tell)
-        app.router.add_get("/info", self._tell)
+        for path in self.pages:
+            app.router.add_get(path, self._tell)
         runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         self._loop.run_until_complete(runner.setup())
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -98,7 +101,7 @@ class ChatServer:
 
     async def _tell(self, request: web.Request) -> web.Response:
         self.probes.append(request.path)
-        content = self.info if request.path == "/info" else self.models
+        content = self.pages[request.path]
         return web.json_response(content) if content is not None else web.Response(status=404)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:

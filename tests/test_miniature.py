@@ -92,7 +92,7 @@ def test_a_killed_run_pays_for_nothing_twice_but_what_was_in_flight(miniature: M
     again = {json.dumps(body, sort_keys=True) for body in miniature.after}
     assert len(miniature.before) >= 80
     assert miniature.unanswered <= IN_FLIGHT
-    # In flight when killed, or answered and not yet in the group that the journal commits every 0.05 s.
+    # In flight when killed, or answered a moment before.
     assert len(again & set(asked)) <= 2 * IN_FLIGHT
     assert not (out_of_place := [p.name for p in miniature.out.iterdir() if p.name.endswith(".work")]), out_of_place
 

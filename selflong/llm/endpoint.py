@@ -6,97 +6,113 @@ Stands under synthesis: messages in, `Reply` out. The address and the secret com
 """
 
 import asyncio
+import collections
 import contextlib
-import email.utils
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from selflong.errors import UserError
-from selflong.llm.engine import Message, Reply
+from selflong.llm.engine import GREEDY, CallFailedError, Message, Reply, Sampling
+from selflong.llm.event_loop import run_async
+from selflong.llm.limiter import Limiter
+from selflong.llm.probe import Served, check_served, probe_server
+from selflong.llm.protocol import (
+    UnreadableError,
+    read_reply,
+    refusal_cause,
+    request_body,
+    retry_after_seconds,
+    server_words,
+)
+from selflong.llm.stats import Traffic
 
 BASE_URL_VARIABLE = "SELFLONG_BASE_URL"
 API_KEY_VARIABLE = "SELFLONG_API_KEY"
 
-# Waits 0.5, 1, 2, … 30, 30 s: about four minutes in all, enough for a server to be restarted.
-MAX_ATTEMPTS = 14
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
-# A server that asks for longer is out of quota rather than busy.
-LONGEST_RETRY_AFTER_SECONDS = 600.0
-# A reply comes in one piece, so this bounds the generation of a whole response on a loaded server.
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=900)
 PROBE_TIMEOUT = aiohttp.ClientTimeout(total=30)
-# TGI's own words for a reply that ended by itself stand beside the protocol's.
-ENDED_BY_ITSELF = {"stop", "eos_token", "stop_sequence"}
+CONNECT_SECONDS = 30.0
+# What no other call can do better: no entry, no credit, no such address or model. TGI knows no 404 but for addresses.
+NO_CALL_CAN_SUCCEED = {401, 402, 403, 404, 405}
+# May pass: 408, a timeout that the server noticed first; 424, TGI's failed generation (router/src/server.rs); 429.
+MAY_PASS = {408, 424, 429}
+BUSY, TIMED_OUT, CUT = "HTTP 429", "timed out", "connection cut"
+NO_CONNECTION, UNREADABLE = "no connection", "unreadable reply"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one call is tried. Waits of 0.5, 1, 2, … 30, 30 s are four minutes in all: a server may be restarted."""
+
+    attempt_seconds: float = 900.0
+    """A reply comes in one piece: 32k tokens, the longest there is, take 820 s at 40 tokens a second."""
+    max_attempts: int = 14
+    max_timeouts: int = 3
+    """What took too long three times will not be quicker the fourth time."""
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 30.0
+
+    def is_over(self, tries: collections.Counter[str]) -> bool:
+        return tries.total() >= self.max_attempts or tries[TIMED_OUT] >= self.max_timeouts
 
 
 class ChatEndpoint:
-    """A `ChatModel` behind an HTTP server, with at most `in_flight` calls at a time. Greedy, so that calls repeat."""
+    """A `ChatModel` behind an HTTP server, with at most `calls_in_flight` calls at a time."""
 
     def __init__(
-        self, base_url: str, model: str, in_flight: int, context_length: int, api_key_env: str = API_KEY_VARIABLE
+        self,
+        base_url: str,
+        model: str,
+        calls_in_flight: int,
+        sampling: Sampling = GREEDY,
+        revision: str | None = None,
+        patience: Patience = Patience(),
     ) -> None:
         if "@" in base_url:
-            remedy = f"export the secret as {api_key_env} and leave it out of the address"
+            remedy = f"export the secret as {API_KEY_VARIABLE} and leave it out of the address"
             raise UserError(f"${BASE_URL_VARIABLE}", "holds a user name or password", remedy)
-        self.context_length = context_length
-        self._base_url = base_url.rstrip("/")
-        self._model = model
-        self._in_flight = in_flight
-        self._slots = asyncio.Semaphore(in_flight)
-        self._secret = os.environ.get(api_key_env, "")
+        self.sampling, self.patience, self.traffic = sampling, patience, Traffic()
+        self._base_url, self._model, self._revision = base_url.rstrip("/"), model, revision
+        self._limiter = Limiter(calls_in_flight)
+        self._answers = 0
+        self._secret = os.environ.get(API_KEY_VARIABLE, "")
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def identity(self) -> str:
-        """The model's name: never the address, so that a journal holds when the server moves."""
-        return self._model
+        """The model's name and revision: never the address, so that a journal holds when the server moves."""
+        return f"{self._model}@{self._revision}" if self._revision else self._model
 
     async def complete(self, messages: Sequence[Message], max_tokens: int) -> Reply:
         """Return the model's reply. A busy, failing or vanished server is asked again, its slot free while waiting.
 
-        Raises UserError if the server refuses the request or stays unable to answer.
+        Raises CallFailedError for what concerns this call, UserError for what concerns all.
         """
-        body = {
-            "model": self._model,
-            "messages": list(messages),
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "seed": 0,
-            "stream": False,
-        }
-        wait = FIRST_WAIT_SECONDS
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        body = request_body(self._model, messages, max_tokens, self.sampling)
+        tries: collections.Counter[str] = collections.Counter()
+        wait, answers = self.patience.first_wait_seconds, self._answers
+        while True:
             try:
-                async with self._slots:
-                    return await self._ask(body)
-            except _TryAgainError as error:
-                if attempt == MAX_ATTEMPTS:
-                    raise self._failure(f"{error} ({attempt} attempts)", "see the server's log, then rerun") from error
-                await asyncio.sleep(max(wait, error.retry_after))
-                wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                return await self._attempt(body)
+            except _TryAgainError as failure:
+                # Too many requests while others were answered: the server is well, and this call's turn will come.
+                if failure.cause != BUSY or self._answers == answers:
+                    tries[failure.cause] += 1
+                if self.patience.is_over(tries):
+                    raise self._given_up(failure, tries.total()) from failure
+                self.traffic.retries[failure.cause] += 1
+            answers = self._answers
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, self.patience.longest_wait_seconds)
 
-    async def served_context_length(self) -> int | None:
-        """Return the tokens that prompt and reply may have together, if the server tells: TGI's /info, else /models.
-
-        Raises UserError if no server answers or it does not let us in.
-        """
-        info = await self._probe(self._base_url.removesuffix("/v1") + "/info")
-        if isinstance(info.get("max_total_tokens"), int):
-            return int(info["max_total_tokens"])
-        listed = (await self._probe(self._base_url + "/models")).get("data")
-        models = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
-        for model in [m for m in models if m.get("id") == self._model] or (models if len(models) == 1 else []):
-            for key in ("max_model_len", "context_length"):  # vLLM and SGLang; Inference Providers
-                if isinstance(model.get(key), int):
-                    return int(model[key])
-        return None
+    async def served(self) -> Served:
+        """Ask the server what it serves. Raises UserError if none answers or it does not let us in."""
+        return await probe_server(self._probe, self._base_url, self._model)
 
     async def close(self) -> None:
         """Close the connections; the endpoint may be used again, also in another event loop."""
@@ -104,65 +120,111 @@ class ChatEndpoint:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, body: Mapping[str, Any]) -> Reply:
+    async def _attempt(self, body: bytes) -> Reply:
+        """Ask once, in a slot."""
+        acquired = await self._limiter.acquire()
+        self.traffic.in_flight += 1
         try:
-            async with self._open().post(self._base_url + "/chat/completions", json=body) as response:
-                text = await response.text(errors="replace")
-                status, headers = response.status, response.headers
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:  # timeouts are among them
-            raise _TryAgainError(f"no answer ({type(error).__name__})") from error
+            reply = await self._ask(body)
+        except _TryAgainError as failure:
+            if failure.is_overload:
+                self._limiter.overloaded(acquired)
+            self._limiter.pause(failure.retry_after_seconds)
+            raise
+        else:
+            self._limiter.succeeded()
+            self._answers += 1
+            return reply
+        finally:
+            self.traffic.in_flight -= 1
+            self._limiter.release()
+
+    async def _ask(self, body: bytes) -> Reply:
+        started = time.monotonic()
+        try:
+            async with self._open().post(self._base_url + "/chat/completions", data=body) as response:
+                content, status, headers = await response.read(), response.status, response.headers
+        except aiohttp.ClientConnectorError as error:
+            raise _TryAgainError(NO_CONNECTION, type(error).__name__) from error
+        except TimeoutError as error:  # aiohttp's own are among them
+            raise _TryAgainError(TIMED_OUT, type(error).__name__, is_overload=True) from error
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+            raise _TryAgainError(CUT, type(error).__name__) from error
         except aiohttp.ClientError as error:
-            raise self._failure(type(error).__name__, f"check ${BASE_URL_VARIABLE}") from error
-        # 408 is a timeout that the server noticed first.
-        if status in (408, 429) or status >= 500:
-            raise _TryAgainError(f"HTTP {status}: {self._words(text)}", _retry_after_seconds(headers))
-        if status != 200:
-            raise self._failure(f"HTTP {status}: {self._words(text)}", _remedy(status))
-        return _read_reply(text)
+            raise self._stopped(type(error).__name__, f"check ${BASE_URL_VARIABLE}") from error
+        if status == 200:
+            try:
+                return read_reply(content, time.monotonic() - started)
+            except UnreadableError as error:
+                raise _TryAgainError(UNREADABLE, str(error)) from error
+        words = self._words(content)
+        if status in MAY_PASS or status >= 500:
+            is_overload = status not in (408, 424)
+            raise _TryAgainError(f"HTTP {status}", words, retry_after_seconds(headers), is_overload)
+        if status in NO_CALL_CAN_SUCCEED:
+            raise self._stopped(f"HTTP {status}: {words}", _remedy(status))
+        raise CallFailedError(refusal_cause(status, words), words)
 
     async def _probe(self, url: str) -> dict[str, Any]:
         try:
             async with self._open().get(url, timeout=PROBE_TIMEOUT) as response:
-                text, status = await response.text(errors="replace"), response.status
+                content, status = await response.read(), response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             remedy = f"start the server, wait until it is ready, and check ${BASE_URL_VARIABLE}"
-            raise self._failure(f"no answer ({type(error).__name__})", remedy) from error
+            raise self._stopped(f"no answer ({type(error).__name__})", remedy) from error
         if status in (401, 403):
-            raise self._failure(f"HTTP {status}: {self._words(text)}", _remedy(status))
-        # Few servers have both addresses: any other refusal means that the server does not tell.
+            raise self._stopped(f"HTTP {status}: {self._words(content)}", _remedy(status))
+        # Few servers have all addresses: any other refusal means that the server does not tell.
         with contextlib.suppress(ValueError):
-            content = json.loads(text)
-            if status == 200 and isinstance(content, dict):
-                return content
+            page = json.loads(content)
+            if status == 200 and isinstance(page, dict):
+                return page
         return {}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            headers = {"Authorization": f"Bearer {self._secret}"} if self._secret else {}
-            connector = aiohttp.TCPConnector(limit=self._in_flight)
-            self._session = aiohttp.ClientSession(headers=headers, connector=connector, timeout=TIMEOUT)
+            headers = {"Content-Type": "application/json"}
+            if self._secret:
+                headers["Authorization"] = f"Bearer {self._secret}"
+            timeout = aiohttp.ClientTimeout(total=self.patience.attempt_seconds, sock_connect=CONNECT_SECONDS)
+            connector = aiohttp.TCPConnector(limit=0)  # the limiter counts
+            self._session = aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout)
         return self._session
 
-    def _words(self, text: str) -> str:
-        """The server's message, without the secret that it may echo."""
-        return _server_message(text.replace(self._secret, "***") if self._secret else text)
+    def _given_up(self, failure: "_TryAgainError", attempts: int) -> Exception:
+        """A server that cannot be reached for minutes concerns all calls; anything else this one."""
+        if failure.cause == NO_CONNECTION:
+            return self._stopped(f"no connection in {attempts} attempts", "see the server's log, then rerun to go on")
+        return CallFailedError(failure.cause, failure.words)
 
-    def _failure(self, what: str, remedy: str) -> UserError:
+    def _words(self, content: bytes) -> str:
+        """The server's message, without the secret that it may echo."""
+        return server_words(content.replace(self._secret.encode(), b"***") if self._secret else content)
+
+    def _stopped(self, what: str, remedy: str) -> UserError:
         return UserError(f"chat server {self._base_url}", what, remedy)
 
 
 class _TryAgainError(Exception):
-    """The server may answer later; `retry_after` are the seconds it asked for."""
+    """The server may answer later. `cause` is countable, `words` are the server's or the library's."""
 
-    def __init__(self, what: str, retry_after: float = 0.0) -> None:
-        super().__init__(what)
-        self.retry_after = retry_after
+    def __init__(self, cause: str, words: str, retry_after_seconds: float = 0.0, is_overload: bool = False) -> None:
+        super().__init__(f"{cause}: {words}")
+        self.cause, self.words = cause, words
+        self.retry_after_seconds, self.is_overload = retry_after_seconds, is_overload
 
 
-def open_endpoint(model: str, in_flight: int, context_length: int) -> ChatEndpoint:
-    """Return the endpoint at $SELFLONG_BASE_URL, after asking it whether `context_length` tokens fit (no paid call).
+def open_endpoint(
+    model: str,
+    calls_in_flight: int,
+    context_length: int,
+    sampling: Sampling = GREEDY,
+    revision: str | None = None,
+) -> ChatEndpoint:
+    """Return the endpoint at $SELFLONG_BASE_URL, after asking it what it serves (no paid call).
 
-    Call it outside an event loop. Raises UserError if the variable is missing, no server answers or too few tokens fit.
+    Call it outside an event loop. Raises UserError if the variable is missing, no server answers, it serves another
+    model or revision, or it takes fewer than `context_length` tokens.
     """
     base_url = os.environ.get(BASE_URL_VARIABLE)
     if not base_url:
@@ -171,67 +233,21 @@ def open_endpoint(model: str, in_flight: int, context_length: int) -> ChatEndpoi
             f"${BASE_URL_VARIABLE} is not set, so no chat server is known",
             f"start one (recipes/serving/README.md) and export {BASE_URL_VARIABLE}=http://127.0.0.1:8000/v1",
         )
-    endpoint = ChatEndpoint(base_url, model, in_flight, context_length)
-    served = asyncio.run(_served_once(endpoint))
-    if served is not None and served < context_length:
-        raise UserError(
-            f"generator.context_length {context_length}",
-            f"the chat server takes {served} tokens",
-            f"lower it to {served} or start the server with more",
-        )
+    endpoint = ChatEndpoint(base_url, model, calls_in_flight, sampling, revision)
+    check_served(run_async(_served_once(endpoint)), "the chat server", model, revision, context_length)
     return endpoint
 
 
-async def _served_once(endpoint: ChatEndpoint) -> int | None:
+async def _served_once(endpoint: ChatEndpoint) -> Served:
     try:
-        return await endpoint.served_context_length()
+        return await endpoint.served()
     finally:
         await endpoint.close()
-
-
-def _read_reply(text: str) -> Reply:
-    """Read one chat completion. One without text, reason or usage is a failure of the server, never an empty text."""
-    try:
-        completion = json.loads(text)
-        choice, usage = completion["choices"][0], completion["usage"]
-        content, reason = choice["message"]["content"], choice["finish_reason"]
-        prompt_tokens, completion_tokens = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise _TryAgainError(f"reply is no chat completion ({type(error).__name__}: {error})") from error
-    if not isinstance(content, str) or not isinstance(reason, str):
-        raise _TryAgainError(f"reply holds no text (content {content!r}, finish_reason {reason!r})")
-    # Whatever else cut a reply short (length, a filter), it is not whole, and is dropped alike.
-    return Reply(content, "stop" if reason in ENDED_BY_ITSELF else "length", prompt_tokens, completion_tokens)
-
-
-def _server_message(text: str) -> str:
-    """The server's own words, in one line: {"error": {"message": …}}, {"error": …}, {"message": …} or plain text."""
-    message: Any = text
-    with contextlib.suppress(ValueError):
-        content = json.loads(text)
-        if isinstance(content, dict):
-            message = content.get("error") or content.get("message") or content.get("detail") or content
-        if isinstance(message, dict):
-            message = message.get("message", message)
-    return " ".join(str(message).split())[:300] or "no message"
-
-
-def _retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 if there is none."""
-    value = headers.get("Retry-After", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError):
-            return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
 
 
 def _remedy(status: int) -> str:
     if status in (401, 403):
         return f"export {API_KEY_VARIABLE} with a token that the server accepts"
-    if status == 404:
-        return f"check that ${BASE_URL_VARIABLE} ends in /v1 and that the server serves generator.model"
-    return "change the recipe's generator section or the server's settings"
+    if status == 402:
+        return "buy credit or take another server; all answers are kept, so rerun to go on"
+    return f"check that ${BASE_URL_VARIABLE} ends in /v1 and that the server serves generator.model"

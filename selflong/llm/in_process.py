@@ -5,11 +5,13 @@ this model, so its make-up depends on the samples alone, never on timing: same s
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selflong.llm.engine import Message, Reply
+from selflong.llm.engine import GREEDY, Message, Reply
+from selflong.llm.stats import Traffic
 from selflong.manifest import file_sha256
 from selflong.tokens import chat_ids
 
@@ -33,6 +35,7 @@ class InProcessModel:
         self.model.eval()
         weights = sorted(folder.glob("*.safetensors"))
         self.identity = "weights:" + ",".join(file_sha256(path)[:16] for path in weights)
+        self.sampling, self.traffic = GREEDY, Traffic()
         self.waiting: list[tuple[Sequence[Message], int, asyncio.Future[Reply]]] = []
         self.watcher: asyncio.Task[None] | None = None
 
@@ -74,6 +77,7 @@ class InProcessModel:
         """Greedy answers to a batch; each is cut at its own limit."""
         import torch
 
+        started = time.monotonic()
         longest = max(map(len, prompts))
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
@@ -88,5 +92,6 @@ class InProcessModel:
             stopped = end in tokens
             written = tokens[: tokens.index(end)] if stopped else tokens
             text = self.tokenizer.decode(written, skip_special_tokens=True)
-            replies.append(Reply(text, "stop" if stopped else "length", len(prompt), len(written) + stopped))
+            reason, seconds = "stop" if stopped else "length", time.monotonic() - started
+            replies.append(Reply(text, reason, len(prompt), len(written) + stopped, seconds))
         return replies

@@ -4,13 +4,13 @@ Calls to a chat server stay in `journal/` beside the boxes, so that no later run
 journal belongs to the unfinished work alone: what it holds decides which calls form a batch.
 """
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from selflong.errors import UserError
-from selflong.llm.engine import ChatModel, Engine, Message
+from selflong.llm.engine import ChatModel, Engine, Message, Sampling
+from selflong.llm.event_loop import run_async
 from selflong.llm.journal import GROUP_SECONDS, Journal
 from selflong.manifest import read_json, write_json
 from selflong.recipe_synthesis import Generator, Synthesis
@@ -55,12 +55,12 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
             Counters(text_counter(student), chat_counter(student)),
             in_process,
         )
-        asyncio.run(_make(bench, todo))
+        run_async(_make(bench, todo))
 
 
 async def _make(bench: Workbench, blocks: list[Block]) -> None:
     try:
-        await make_blocks(bench, blocks, lambda: f"{sum(bench.engine.calls.values())} calls")
+        await make_blocks(bench, blocks, bench.engine.stats.live_line)
     finally:
         await bench.engine.model.close()
 
@@ -98,7 +98,11 @@ def open_generator(generator: Generator, out: Path) -> tuple[ChatModel, Counters
 
     # The tokenizer first: what is missing here must not be found out after the server was asked.
     counters = _generator_counters(_load_tokenizer(generator.tokenizer or generator.model, out))
-    return open_endpoint(generator.model, generator.calls_in_flight, generator.context_length), counters
+    sampling = Sampling(generator.temperature, generator.top_p)
+    endpoint = open_endpoint(
+        generator.model, generator.calls_in_flight, generator.context_length, sampling, generator.revision
+    )
+    return endpoint, counters
 
 
 def _generator_counters(tokenizer: Any) -> Counters:

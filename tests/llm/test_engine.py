@@ -6,18 +6,23 @@ from pathlib import Path
 import pytest
 
 from selflong.errors import UserError
-from selflong.llm.engine import Engine, Reply
+from selflong.llm import engine as engine_module
+from selflong.llm.engine import GREEDY, CallFailedError, Engine, Reply
 from selflong.llm.journal import Journal
+from selflong.llm.stats import Traffic
 
 
 class Echo:
-    identity = "echo"
+    identity, sampling, traffic = "echo", GREEDY, Traffic()
 
-    def __init__(self) -> None:
-        self.calls = 0
+    def __init__(self, fails: int = 0) -> None:
+        self.calls, self.fails = 0, fails
 
     async def complete(self, messages: object, max_tokens: int) -> Reply:
         self.calls += 1
+        await asyncio.sleep(0.01)
+        if self.calls <= self.fails:
+            raise CallFailedError("HTTP 500", "the server's words")
         return Reply("yes", "stop", 5, 1)
 
     async def close(self) -> None:
@@ -44,6 +49,73 @@ def test_an_answered_call_is_never_made_again(tmp_path: Path) -> None:
             journal.commit()
             assert engine.reused == (2 if run == 0 else 3)
     assert model.calls == 1
+
+
+def test_equal_calls_under_way_are_paid_once(tmp_path: Path) -> None:
+    model = Echo()
+
+    async def run(engine: Engine) -> None:
+        replies = await asyncio.gather(*(engine.ask("reading", text, 10) for text in ["same"] * 5 + ["other"]))
+        assert [reply.text for reply in replies] == ["yes"] * 6
+
+    with Journal(tmp_path / "calls.sqlite", None) as journal:
+        engine = Engine(model, journal, 100, None, "v")
+        asyncio.run(run(engine))
+        assert (model.calls, engine.calls, engine.reused) == (2, {"reading": 6}, 0)
+        assert engine.stats.as_facts()["timings"]["steps"]["reading"]["coalesced"] == 4
+
+
+def test_a_shared_call_outlives_whoever_asked_first(tmp_path: Path) -> None:
+    model = Echo()
+
+    async def run(engine: Engine) -> Reply:
+        first = asyncio.create_task(engine.ask("reading", "same", 10))
+        second = asyncio.create_task(engine.ask("reading", "same", 10))
+        await asyncio.sleep(0.001)
+        first.cancel()
+        return await second
+
+    with Journal(tmp_path / "calls.sqlite", None) as journal:
+        assert asyncio.run(run(Engine(model, journal, 100, None, "v"))).text == "yes"
+    assert model.calls == 1
+
+
+def test_a_failed_call_is_told_to_all_who_share_it_and_made_again_later(tmp_path: Path) -> None:
+    model = Echo(fails=1)
+
+    async def run(engine: Engine) -> None:
+        calls = (engine.ask("reading", "same", 10) for _ in range(2))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["HTTP 500"] * 2
+        assert (await engine.ask("reading", "same", 10)).text == "yes"
+
+    with Journal(tmp_path / "calls.sqlite", None) as journal:
+        engine = Engine(model, journal, 100, None, "v")
+        asyncio.run(run(engine))
+        assert engine.calls == {"reading": 1}
+        assert engine.stats.steps["reading"].failed == {"HTTP 500": 1}
+
+
+@pytest.mark.parametrize("fails", [3, 4])
+def test_a_server_that_answers_nobody_stops_the_run(
+    fails: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "MAX_FAILURES_IN_A_ROW", 4)
+
+    async def run(engine: Engine) -> None:
+        for number in range(8):
+            try:
+                await engine.ask("reading", str(number), 10)
+            except CallFailedError:
+                assert number < 3
+
+    with Journal(tmp_path / "calls.sqlite", None) as journal:
+        engine = Engine(Echo(fails), journal, 100, None, "v")
+        if fails == 3:
+            asyncio.run(run(engine))
+        else:
+            with pytest.raises(UserError, match="4 calls in a row failed, the last one with HTTP 500"):
+                asyncio.run(run(engine))
 
 
 def test_in_process_answers_do_not_depend_on_the_order_of_arrival(tiny_model_dir: Path) -> None:

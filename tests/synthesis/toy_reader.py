@@ -6,7 +6,8 @@
 import re
 from collections.abc import Sequence
 
-from selflong.llm.engine import Message, Reply
+from selflong.llm.engine import GREEDY, Message, Reply
+from selflong.llm.stats import Traffic
 
 FACT = re.compile(r"The magic number for ([a-z]+ [a-z]+) is (\d{6})\.")
 
@@ -16,7 +17,7 @@ class ToyReader:
 
     def __init__(self, wrong: bool = False, delay_rounds: int = 0) -> None:
         self.wrong, self.delay_rounds = wrong, delay_rounds
-        self.identity = f"toy-reader-{wrong}"
+        self.identity, self.sampling, self.traffic = f"toy-reader-{wrong}", GREEDY, Traffic()
         self.asked: list[str] = []
 
     async def complete(self, messages: Sequence[Message], max_tokens: int) -> Reply:
