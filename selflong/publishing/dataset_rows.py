@@ -25,8 +25,12 @@ SHARD = re.compile(r"(?P<config>[^/]+)/(?P<split>[^/]+)-\d{5}-of-\d{5}\.parquet"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@.+)?")
 NEEDED_COLUMNS = {"kind", "instructions", "num_tokens", "prompt", "completion"}
 SUMMARY_COLUMNS = ("kind", "num_tokens", "target_length", "task_types")
-# Pages are then read one after another: a row group may hold far more than the row that is wanted.
+# Pages are read one after another, for a row group may hold far more than the row that is wanted; and little beyond
+# what is asked for is fetched ahead, for the short columns lie between megabytes of prompts.
 BUFFER_BYTES = 2**20
+BLOCK_BYTES = 2**17
+# Arrow's threads on a Python stream may abort or hang a process that exits: github.com/apache/arrow/issues/50482.
+USE_THREADS = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ class DatasetRepository:
         for split, paths in self._shards[config].items():
             for path in paths:
                 with self._open(path) as file:
-                    table = file.read([name for name in SUMMARY_COLUMNS if name in file.schema_arrow.names])
+                    short = [name for name in SUMMARY_COLUMNS if name in file.schema_arrow.names]
+                    table = file.read(short, use_threads=USE_THREADS)
                 num_rows[split] += table.num_rows
                 for name in table.column_names:
                     columns[name] += table[name].to_pylist()
@@ -149,7 +154,10 @@ class DatasetRepository:
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[Any]:
-        with self._files.open(path, "rb") as stream, pq.ParquetFile(stream, buffer_size=BUFFER_BYTES) as file:
+        with (
+            self._files.open(path, "rb", block_size=BLOCK_BYTES) as stream,
+            pq.ParquetFile(stream, buffer_size=BUFFER_BYTES) as file,
+        ):
             if missing := NEEDED_COLUMNS - set(file.schema_arrow.names):
                 remedy = "give a dataset that selflong synthesize wrote"
                 raise UserError(f"{self.name}/{path}", f"has no column {', '.join(sorted(missing))}", remedy)
@@ -185,7 +193,7 @@ def _row_of(file: Any, position: int) -> dict[str, Any]:
     for group in range(file.metadata.num_row_groups):
         size = file.metadata.row_group(group).num_rows
         if position < size:
-            batches = file.iter_batches(batch_size=1, row_groups=[group])
+            batches = file.iter_batches(batch_size=1, row_groups=[group], use_threads=USE_THREADS)
             for _ in range(position):
                 next(batches)
             return dict(next(batches).to_pylist()[0])

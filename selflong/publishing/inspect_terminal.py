@@ -4,6 +4,8 @@ In: summaries and a view. Out: one text. Every line passes `Screen.render`, the 
 document can: an escape sequence in a row is shown, never obeyed.
 """
 
+import bisect
+import itertools
 import os
 import shlex
 import shutil
@@ -192,16 +194,17 @@ def _wrapped(text: str, width: int, indent: str) -> list[Line]:
 def _fit(text: str, width: int) -> str:
     """The beginning of a text that takes at most `width` columns."""
     text = visible(text.replace("\n", " "))
-    if _num_columns(text) <= width:
-        return text
-    while _num_columns(text) > width - 1:
-        text = text[:-1]
-    return text + "…"
+    ends = [*itertools.accumulate(map(_columns, text), initial=0)]
+    return text if ends[-1] <= width else text[: bisect.bisect_right(ends, width - 1) - 1] + "…"
 
 
 def _num_columns(text: str) -> int:
-    """Columns that a text takes: two for a wide character (Unicode annex 11), none for a combining one."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    """Columns that a character takes: two if wide (Unicode annex 11), none if it combines with the one before."""
+    return 2 if unicodedata.east_asian_width(character) in "WF" else not unicodedata.combining(character)
 
 
 def _counts(counts: dict[str, int]) -> str:

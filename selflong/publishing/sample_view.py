@@ -66,7 +66,7 @@ def build_view(
     row: dict[str, Any], config: str, split: str, position: int, num_rows: int, target_length: int | None
 ) -> SampleView:
     """Return the view of a row. `target_length` holds where the row itself does not tell."""
-    turn = str(row["prompt"][0]["content"]) if row["prompt"] else ""
+    turn = next((str(turn["content"]) for turn in row["prompt"] if turn["role"] == "user"), "")
     documents = _documents(row, turn)
     is_instruction = turn == "".join(row["instructions"][:1])
     return SampleView(
