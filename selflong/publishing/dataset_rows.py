@@ -156,7 +156,7 @@ class DatasetRepository:
     def _open(self, path: str) -> Iterator[Any]:
         with (
             self._files.open(path, "rb", block_size=BLOCK_BYTES) as stream,
-            pq.ParquetFile(stream, buffer_size=BUFFER_BYTES) as file,
+            pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False) as file,
         ):
             if missing := NEEDED_COLUMNS - set(file.schema_arrow.names):
                 remedy = "give a dataset that selflong synthesize wrote"

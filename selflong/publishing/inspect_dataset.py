@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from selflong.errors import UserError
 from selflong.manifest import write_text
@@ -81,5 +80,5 @@ def _excerpt_chars(view: SampleView) -> int:
 
 
 def _visible_text(value: Any) -> Any:
-    """What every expression of the template passes before it is escaped; a macro's output has passed already."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """What every expression of the template passes before it is escaped. A macro's output has passed already."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

@@ -64,7 +64,8 @@ def render_overview(
         *_table(HEADER, [_cells(summary) for summary in summaries], screen.width),
     ]
     for summary in summaries:
-        lines += [("", ""), ("title", summary.name)]
+        if summary.task_types or summary.gates:
+            lines += [("", ""), ("title", summary.name)]
         if summary.task_types:
             lines += _wrapped(f"task types: {_counts(summary.task_types)}", screen.width, "  ")
         lines += _gate_lines(summary.gates, screen.width)
