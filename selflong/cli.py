@@ -22,6 +22,7 @@ VERBS = {
     "report": "results.json, plots, cards and the closing table",
     "plan": "what a run will cost, before anything is spent",
     "doctor": "check this machine",
+    "inspect": "look at a dataset: its configs, or one sample",
 }
 
 
@@ -55,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
         if verb == "doctor":
             command.set_defaults(call=_doctor)
             continue
+        if verb == "inspect":
+            _add_inspect(command)
+            continue
         command.add_argument("recipe_dir", type=Path, metavar="RECIPE_DIR", help="for example recipes/demo")
         command.add_argument("--seed", type=int, help="replace the seeds of base, synthesis and training")
         if verb == "plan":
@@ -81,6 +85,15 @@ def _add_executor(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--sbatch", metavar="KEY=VALUE", action="append", default=[], help="Slurm: partition=…, time=…, …"
     )
+
+
+def _add_inspect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", metavar="DATASET", help="dataset folder, finished run's folder or Hub id@revision")
+    command.add_argument("--config", metavar="NAME", help="with --sample: default the first long-input config")
+    command.add_argument("--split", default="train", help="default train")
+    command.add_argument("--sample", type=int, metavar="N", help="show the split's N-th sample, from 0")
+    command.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page instead")
+    command.set_defaults(call=_inspect)
 
 
 def _version() -> str:
@@ -156,6 +169,13 @@ def _doctor(arguments: argparse.Namespace) -> None:
     from selflong.doctor import diagnose, render
 
     print(render(diagnose()))
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from selflong.publishing.inspect_dataset import inspect
+
+    shown = inspect(arguments.dataset, arguments.config, arguments.split, arguments.sample, arguments.html)
+    print(shown, flush=True)  # a pipe that `head` has closed raises here, where main() expects it
 
 
 def _quiet_libraries() -> None:
