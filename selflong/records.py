@@ -54,7 +54,10 @@ class Example:
     document_ids: tuple[str, ...]
     document_spans: tuple[tuple[int, int], ...]
     """Where each document stands in the first turn: start and end in characters. A document may be cut at its end."""
+    relevant_documents: tuple[int, ...]
+    """Which of the documents the reading found something in, counted from 0 in their order here."""
     relevant_depths_percent: tuple[float, ...]
+    """Where these start, in percent of all tokens of the documents."""
     readings: tuple[ReadingRound, ...]
     num_tokens: int
     num_completion_tokens: int
@@ -109,6 +112,7 @@ def example_features() -> Any:
             "completion": List(turn),
             "document_ids": List(Value("string")),
             "document_spans": List(List(Value("int64"))),
+            "relevant_documents": List(Value("int32")),
             "relevant_depths_percent": List(Value("float64")),
             "readings": List({f.name: Value("int32") for f in fields(ReadingRound)}),
             "num_tokens": Value("int32"),

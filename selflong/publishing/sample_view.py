@@ -118,22 +118,19 @@ def _questions(row: dict[str, Any]) -> tuple[QuestionView, ...]:
 
 
 def _documents(row: dict[str, Any], turn: str) -> tuple[DocumentView, ...]:
-    """The documents in the first user turn; none if the row does not tell where each begins, or tells nonsense."""
-    ids, starts = row.get("document_ids") or [], row.get("document_starts") or []
-    if not starts or len(starts) != len(ids) or starts != sorted(starts) or starts[0] < 0:
+    """The documents in the first user turn; none if the row does not tell where each stands, or tells nonsense."""
+    ids, spans = row.get("document_ids") or [], row.get("document_spans") or []
+    borders = [border for span in spans for border in span]
+    if not spans or len(spans) != len(ids) or borders != sorted(borders) or borders[0] < 0 or borders[-1] > len(turn):
         return ()
-    instruction = row["instructions"][0] if row["instructions"] else ""
-    # An instruction stands before the documents or after them.
-    end = len(turn) - len(instruction) if starts[0] == 0 and turn.endswith(instruction) else len(turn)
-    if starts[-1] >= end:
-        return ()
+    first, num_chars = borders[0], max(1, borders[-1] - borders[0])
     relevant = None if row.get("relevant_documents") is None else set(row["relevant_documents"])
     return tuple(
         DocumentView(
             id=ids[i],
-            text=turn[start:stop].strip("\n"),
-            start_percent=round(100 * (start - starts[0]) / (end - starts[0]), 1),
+            text=turn[start:end],
+            start_percent=round(100 * (start - first) / num_chars, 1),
             is_relevant=None if relevant is None else i in relevant,
         )
-        for i, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True))
+        for i, (start, end) in enumerate(spans)
     )

@@ -133,7 +133,7 @@ class Draft:
 
     def single_turn(self, prompt: str, completion: str, instruction: str, task_type: str, ids: list[str]) -> Example:
         """Finish a sample of one prompt and its completion, without documents in the prompt."""
-        return self.finish([turn("user", prompt)], completion, [instruction], [task_type], ids, (), (), ())
+        return self.finish([turn("user", prompt)], completion, [instruction], [task_type], ids, (), (), (), ())
 
     def finish(
         self,
@@ -143,6 +143,7 @@ class Draft:
         task_types: Sequence[str],
         document_ids: Sequence[str],
         document_spans: Sequence[tuple[int, int]],
+        relevant_documents: Sequence[int],
         relevant_depths_percent: Sequence[float],
         readings: Sequence[ReadingRound],
     ) -> Example:
@@ -161,6 +162,7 @@ class Draft:
             task_types=tuple(task_types),
             document_ids=tuple(document_ids),
             document_spans=tuple(document_spans),
+            relevant_documents=tuple(relevant_documents),
             relevant_depths_percent=tuple(relevant_depths_percent),
             readings=tuple(readings),
             num_tokens=num_tokens,

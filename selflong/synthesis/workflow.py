@@ -53,6 +53,7 @@ async def long_input_sample(draft: Draft) -> Example:
         [a.task_type for a in answered],
         [draft.bench.documents[piece.position].id for piece in pieces],
         spans(draft, pieces, instructions[0], first),
+        [i for i, piece in enumerate(pieces) if piece.rank in relevant],
         depths_percent(pieces, relevant, draft.bench.count_student_tokens),
         [round_ for a in answered for round_ in a.rounds],
     )

@@ -67,6 +67,8 @@ def example() -> dict[str, Any]:
         "task_types": ["question"],
         "completion": [{"role": "assistant", "content": "482193."}],
         "document_ids": ["asyncio#0", "queue#2"],
+        "document_spans": [[0, 1_600], [1_602, 3_958]],
+        "relevant_documents": [1],
         "relevant_depths_percent": [37.5],
         "readings": [
             {"instruction": 0, "round": 0, "num_chunks": 31, "num_relevant_chunks": 1, "num_finding_tokens": 12}

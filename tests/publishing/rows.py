@@ -30,6 +30,8 @@ def example(index: int = 0, texts: Sequence[str] = (), questions: Sequence[str] 
         instructions=tuple(questions),
         task_types=("comparison", "timeline")[: len(questions)],
         document_ids=tuple(f"book#{i}" for i in range(len(texts))),
+        document_spans=(),
+        relevant_documents=(2, 5),
         relevant_depths_percent=(25.0, 62.5),
         readings=(ReadingRound(0, 0, 31, 4, 520), ReadingRound(0, 1, 3, 2, 77), ReadingRound(1, 0, 31, 1, 12)),
         num_tokens=2028,
@@ -42,8 +44,9 @@ def example(index: int = 0, texts: Sequence[str] = (), questions: Sequence[str] 
     return replace(made, **changes)
 
 
-def starts_of(texts: Sequence[str], separator: str = "\n\n", before: int = 0) -> list[int]:
-    return [before + sum(len(text) + len(separator) for text in texts[:i]) for i in range(len(texts))]
+def spans_of(texts: Sequence[str], separator: str = "\n\n", before: int = 0) -> list[list[int]]:
+    starts = [before + sum(len(text) + len(separator) for text in texts[:i]) for i in range(len(texts))]
+    return [[start, start + len(text)] for start, text in zip(starts, texts, strict=True)]
 
 
 def row(made: Example, **columns: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from selflong.publishing.sample_view import cut
 from selflong.recipe_synthesis import Shards
 from selflong.synthesis.shards import write_config
 from tests.publishing import facts
-from tests.publishing.rows import QUESTIONS, documents, example, row, starts_of, view
+from tests.publishing.rows import QUESTIONS, documents, example, row, spans_of, view
 
 
 def test_a_run_shows_its_configs_and_how_to_look_at_one(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_a_run_shows_its_configs_and_how_to_look_at_one(dataset: Path, monkeypat
 def test_no_line_is_wider_than_the_screen(dataset: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     texts = [*documents(3, more=" 長い文書" * 60), "x" * 5000, "one\n\ttwo"]
-    content = row(example(texts=texts), document_starts=starts_of(texts), relevant_documents=[1])
+    content = row(example(texts=texts), document_spans=spans_of(texts), relevant_documents=[1])
     sample = render_sample(view(content), None, Screen(width, False))
     for text in (inspect(str(dataset), None, "train", None, None), sample):
         # textwrap counts characters, so wrapped lines of wide ones are left to the terminal.
@@ -109,21 +109,23 @@ def test_what_is_no_dataset_is_refused(dataset: Path, tmp_path: Path, monkeypatc
 
 def test_documents_are_told_apart_by_where_they_begin() -> None:
     texts = [*documents(3), "The last one asks as well:\n\n" + QUESTIONS[0]]
-    after = view(row(example(texts=texts), document_starts=starts_of(texts), relevant_documents=[1, 3]))
+    after = view(row(example(texts=texts), document_spans=spans_of(texts), relevant_documents=[1, 3]))
     assert [d.text for d in after.documents] == texts and after.prompt == ""
     assert [d.is_relevant for d in after.documents] == [False, True, False, True]
     assert [d.id for d in after.documents] == ["book#0", "book#1", "book#2", "book#3"]
     assert after.documents[0].start_percent == 0 < after.documents[1].start_percent < after.documents[2].start_percent
     turn = "\n\n".join([QUESTIONS[0], *texts])  # the instruction before its documents, and again inside the last one
     made = example(texts=texts, prompt=({"role": "user", "content": turn},), instructions=QUESTIONS[:1])
-    before = view(row(made, document_starts=starts_of(texts, before=len(QUESTIONS[0]) + 2)))
+    before = view(row(made, document_spans=spans_of(texts, before=len(QUESTIONS[0]) + 2)))
     assert [d.text for d in before.documents] == texts
     assert before.documents[0].start_percent == 0 and before.documents[0].is_relevant is None
 
 
-@pytest.mark.parametrize("starts", [[], None, [0, 5], [0, 9, 5, *range(20, 25)], [-4, *range(7)], [*range(7), 10**9]])
-def test_rows_that_do_not_tell_show_the_turn_undivided(starts: Any) -> None:
-    seen = view(row(example(), document_starts=starts))
+@pytest.mark.parametrize(
+    "spans", [[], None, [[0, 5]], [[9 - i, 10] for i in range(8)], [[-4, 2]] * 8, [[0, 10**9]] * 8]
+)
+def test_rows_that_do_not_tell_show_the_turn_undivided(spans: Any) -> None:
+    seen = view(row(example(), document_spans=spans))
     assert seen.documents == () and seen.prompt.startswith("Document 0 begins.")
     shown = render_sample(seen, None, Screen(100, False))
     assert "Prompt, undivided" in shown and "documents: book#0, book#1" in shown and "8 documents, 2 of them" in shown
@@ -131,7 +133,7 @@ def test_rows_that_do_not_tell_show_the_turn_undivided(starts: Any) -> None:
 
 def test_relevant_documents_are_marked_where_they_lie() -> None:
     texts = documents(8, more=" More words." * 40)
-    seen = view(row(example(texts=texts), document_starts=starts_of(texts), relevant_documents=[2, 5]))
+    seen = view(row(example(texts=texts), document_spans=spans_of(texts), relevant_documents=[2, 5]))
     shown = render_sample(seen, None, Screen(100, False)).splitlines()
     listed = [line for line in shown if re.search(r"book#\d", line)]
     assert [line.startswith("●") for line in listed] == [i in (2, 5) for i in range(8)]

@@ -12,7 +12,7 @@ from selflong.publishing.dataset_rows import ConfigSummary, Gates
 from selflong.publishing.inspect_dataset import inspect, render_page
 from selflong.publishing.inspect_terminal import Screen, render_sample
 from selflong.publishing.sample_view import SampleView, visible
-from tests.publishing.rows import example, row, starts_of, view
+from tests.publishing.rows import example, row, spans_of, view
 
 HOSTILE = (
     "<script>alert(1)</script></pre><img src=x onerror=alert(1)> {{ 7*7 }} {% raise %} {# gone #} &lt;b&gt; ' \" "
@@ -34,7 +34,7 @@ def hostile_views(text: str) -> list[SampleView]:
         retriever=text,
         prompt_version=text,
     )
-    divided = {"document_starts": starts_of(texts), "relevant_documents": [2]}
+    divided = {"document_spans": spans_of(texts), "relevant_documents": [2]}
     return [view(row(made, **more), config=text, split=text) for more in ({}, divided)]
 
 

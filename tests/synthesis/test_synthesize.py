@@ -85,7 +85,9 @@ def shards(out: Path) -> dict[str, bytes]:
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    return [row for path in sorted((out / "dataset").glob("[ls]*/*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [
+        row for path in sorted((out / "dataset").glob("[ls]*/*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
 
 
 def test_same_bytes_and_counts_at_any_concurrency(setting: Setting, fresh: Callable[[str], Path]) -> None:
