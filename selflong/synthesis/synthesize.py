@@ -19,6 +19,7 @@ from selflong.recipe_synthesis import DatasetConfig, Generator, Synthesis
 from selflong.records import Example
 from selflong.sources import model_path
 from selflong.synthesis.corpus import read_documents
+from selflong.synthesis.preview import write_preview
 from selflong.synthesis.prompts import VERSION, load_prompts
 from selflong.synthesis.retrieval import Bm25Retriever
 from selflong.synthesis.shards import write_config
@@ -47,6 +48,7 @@ def synthesize(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any
             chat_counter(_load_tokenizer(synthesis.student, out)),
         )
         counts = asyncio.run(_make_configs(workflow, synthesis, work))
+        write_preview(work, list(counts))
     facts.update(
         configs=counts,
         generator={
@@ -97,7 +99,7 @@ async def _make_configs(workflow: Workflow, synthesis: Synthesis, work: Path) ->
     try:
         for name, config in synthesis.configs.items():
             examples, dropped, tried = await _make_config(workflow, synthesis, name, config)
-            splits = write_config(work, name, examples, synthesis.shards)
+            splits = write_config(work, name, examples, len(examples), synthesis.shards)
             sizes = [example.num_tokens for example in examples]
             counts[name] = {
                 "kind": config.kind,

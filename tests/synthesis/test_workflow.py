@@ -95,7 +95,7 @@ def kept(samples: list[Example | str]) -> list[Example]:
 
 
 def write(folder: Path, examples: list[Example]) -> Path:
-    write_config(folder, "c", examples, Shards(50, 10))
+    write_config(folder, "c", examples, len(examples), Shards(50, 10))
     return folder
 
 
@@ -220,7 +220,7 @@ def test_short_replay_is_the_generators_own_calls_refusals_included(workflows: A
 
 def test_shards_split_rows_and_load_with_datasets(workflows: Any, tmp_path: Path) -> None:
     examples = kept(make_samples(workflows(ToyReader()), LONG, 50))
-    assert write_config(tmp_path, "c", examples, Shards(4, 25)) == {
+    assert write_config(tmp_path, "c", examples, len(examples), Shards(4, 25)) == {
         "train": len(examples) - len(examples) // 4, "validation": len(examples) // 4,
     }  # fmt: skip
     from datasets import load_dataset
