@@ -5,6 +5,7 @@ its one split is called `preview` too, so that who loads a repository's `train` 
 error and never cut rows.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,15 +21,15 @@ HEAD_CHARS, TAIL_CHARS = 1_400, 600
 
 def write_preview(folder: Path, names: Sequence[str]) -> None:
     """Write config `preview` from the first train rows of the configs `names` in `folder`."""
-    rows = (_cut(row) for name in names for row in _first_rows(folder / name))
+    rows = (_cut(row) for name in names for row in itertools.islice(_train_rows(folder / name), ROWS_A_CONFIG))
     write_split(folder / PREVIEW, PREVIEW, rows, rows_per_shard=ROWS_A_CONFIG * len(names))
 
 
-def _first_rows(folder: Path) -> Iterator[Row]:
-    """The first rows of a config's first shard: one at a time, for each may hold a million tokens."""
-    for shard in folder.glob("train-00000-of-*.parquet"):
+def _train_rows(folder: Path) -> Iterator[Row]:
+    """A config's train rows in order, one read at a time: each may hold a million tokens."""
+    for shard in sorted(folder.glob("train-*.parquet")):
         with pq.ParquetFile(shard) as file:
-            for _, batch in zip(range(ROWS_A_CONFIG), file.iter_batches(batch_size=1), strict=False):
+            for batch in file.iter_batches(batch_size=1):
                 yield from batch.to_pylist()
 
 

@@ -16,6 +16,7 @@ from selflong.recipe_synthesis import DatasetConfig, Gates, Generator, Reading, 
 from selflong.records import Example
 from selflong.synthesis.agreement import measure_agreement
 from selflong.synthesis.corpus import FACTS_FILE, build_corpus, read_documents
+from selflong.synthesis.preview import write_preview
 from selflong.synthesis.prompts import ToyPrompts
 from selflong.synthesis.retrieval import Bm25Retriever
 from selflong.synthesis.shards import write_config
@@ -96,14 +97,16 @@ def kept(samples: list[Example | str]) -> list[Example]:
 
 def write(folder: Path, examples: list[Example]) -> Path:
     write_config(folder, "c", examples, len(examples), Shards(50, 10))
+    write_preview(folder, ["c"])
     return folder
 
 
 def test_labels_are_the_generators_own_right_or_wrong(workflows: Any, corpus: Path, tmp_path: Path) -> None:
-    right = write(tmp_path / "right", kept(make_samples(workflows(ToyReader()), LONG, 50)))
+    examples = kept(make_samples(workflows(ToyReader()), LONG, 50))
+    right = write(tmp_path / "right", examples)
     wrong = write(tmp_path / "wrong", kept(make_samples(workflows(ToyReader(wrong=True)), LONG, 50)))
     agreement = measure_agreement(corpus, right)
-    assert agreement and agreement["right"] == agreement["compared"] >= 10
+    assert agreement == {"compared": len(examples), "right": len(examples)}, "the preview's rows are no second sample"
     misread = measure_agreement(corpus, wrong)
     assert misread and misread["right"] == 0, "labels of a generator that misreads every value were corrected somewhere"
 
