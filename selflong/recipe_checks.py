@@ -5,6 +5,7 @@ import re
 
 from selflong.errors import UserError
 from selflong.recipe import Recipe, TrainRecipe
+from selflong.records import PREVIEW
 from selflong.sources import is_hub
 
 
@@ -43,6 +44,8 @@ def _check_synthesis(recipe: Recipe) -> None:
         )
     if not synthesis.configs:
         raise UserError(where, "configs is empty", "add at least one dataset config")
+    if PREVIEW in synthesis.configs:
+        raise UserError(where, f"configs.{PREVIEW} is the name of the viewer's config", "give it another name")
     if recipe.base and generator.model == "stage:base" and generator.context_length != recipe.base.model.context_length:
         raise UserError(
             where,

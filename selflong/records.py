@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+PREVIEW = "preview"
+"""The dataset config, and its one split, that holds a few rows of every other config with their texts cut."""
+
 
 @dataclass(frozen=True)
 class Document:

@@ -72,6 +72,7 @@ MISTAKES: list[tuple[str, Edit, str]] = [
     ("evals", lambda c: c["models"]["base"].update(up_to={256: "stage:bse"}), "models.base.up_to names stage:bse"),
     ("evals", lambda c: c["models"]["base"].update(up_to={"short": "stage:base"}), "expected int, got 'short'"),
     ("evals", lambda c: c["needle"].update(context_lengths=[512, 256]), "do not grow"),
+    ("synthesis", lambda c: c["configs"].update(preview=c["configs"]["short_replay"]), "name of the viewer's config"),
     ("base", lambda c: c["model"].update(hidden=1), "did you mean hidden_size?"),
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
+from selflong.records import PREVIEW
 from selflong.sources import is_hub
 
 # Identifiers of https://huggingface.co/docs/hub/repositories-licenses that texts and models of this field carry.
@@ -28,8 +29,10 @@ def dataset_metadata(name: str, facts: dict[str, Any]) -> DatasetCardData:
         {
             "config_name": config,
             "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in values["splits"]],
+            # What the Hub's viewer opens; a config of cut rows has no split `train` that a trainer could take.
+            **({"default": True} if config == PREVIEW else {}),
         }
-        for config, values in facts["configs"].items()
+        for config, values in {PREVIEW: {"splits": [PREVIEW]}, **facts["configs"]}.items()
     ]
     rows = sum(sum(values["splits"].values()) for values in facts["configs"].values())
     return DatasetCardData(

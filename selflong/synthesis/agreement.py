@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from selflong.records import PREVIEW
 from selflong.synthesis.corpus import FACTS_FILE
 
 ASKED = re.compile(r"(?:.*\n)?Name the magic number for ([a-z]+ [a-z]+)", re.DOTALL)
@@ -23,7 +24,8 @@ def measure_agreement(corpus: Path, dataset: Path) -> dict[str, int] | None:
     inserted = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     truth = {fact["key"]: fact["value"] for fact in inserted}
     compared = right = 0
-    for shard in sorted(dataset.rglob("*.parquet")):
+    shards = (shard for shard in dataset.glob("*/*.parquet") if shard.parent.name != PREVIEW)
+    for shard in sorted(shards):
         for row in pq.read_table(shard, columns=["kind", "prompt", "completion"]).to_pylist():
             if row["kind"] != "long_input":
                 continue

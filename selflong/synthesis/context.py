@@ -12,6 +12,7 @@ import numpy as np
 from selflong.llm.engine import Message
 from selflong.synthesis.cut import cut_to_tokens
 from selflong.synthesis.draft import Draft, DroppedError, turn
+from selflong.token_counts import Joined
 
 MIN_FILL = 0.98
 # Less room than this is left empty rather than filled with the first word of another document.
@@ -89,7 +90,7 @@ def turns(
     """Documents with the first instruction (before them if `first`), then each response and the next instruction."""
     texts = [piece.text for piece in pieces]
     parts = [instructions[0], *texts] if first else [*texts, instructions[0]]
-    result = [turn("user", draft.bench.prompts.separator.join(parts))]
+    result = [turn("user", Joined(draft.bench.prompts.separator, parts))]
     for response, instruction in zip(responses, instructions[1:], strict=False):
         result += [turn("assistant", response), turn("user", instruction)]
     return result

@@ -21,9 +21,12 @@ from selflong.synthesis.draft import Counters, Workbench
 from selflong.synthesis.make_blocks import CALL_FAILED, make_blocks
 from selflong.synthesis.prompts import VERSION, load_prompts
 from selflong.synthesis.retrieval import open_retriever
-from selflong.tokens import chat_counter, chat_ids, text_counter
+from selflong.token_counts import TokenCounter
+from selflong.tokens import chat_ids, text_counter
 
 GENERATOR_FILE = "generator.json"
+# Documents on which fast token counts must agree with the tokenizer's own before they are trusted.
+NUM_SAMPLE_TEXTS = 300
 
 
 def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks: int) -> None:
@@ -36,7 +39,9 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
     model, counters = open_generator(synthesis.generator, out)
     _record_generator(parts / GENERATOR_FILE, model.identity)
     journal = Journal(parts / "calls.sqlite", None) if in_process else Journal(_calls(out, rank), GROUP_SECONDS)
-    student = _load_tokenizer(synthesis.student, out)
+    documents = read_documents(out / "corpus" / "documents.arrow")
+    sample = [documents[i].text for i in range(0, len(documents), max(1, len(documents) // NUM_SAMPLE_TEXTS))]
+    student = TokenCounter(_load_tokenizer(synthesis.student, out), sample)
     with journal:
         engine = Engine(
             model,
@@ -47,12 +52,12 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
         )
         bench = Workbench(
             synthesis,
-            read_documents(out / "corpus" / "documents.arrow"),
+            documents,
             open_retriever(synthesis.retrieval, out / "index"),
             engine,
             load_prompts(synthesis.generator.prompts),
             counters,
-            Counters(text_counter(student), chat_counter(student)),
+            Counters(student.count, student.count_chat),
             in_process,
         )
         run_async(_make(bench, todo))

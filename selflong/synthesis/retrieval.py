@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from selflong.recipe_synthesis import Retrieval
 from selflong.synthesis.bm25_index import Bm25Retriever, build_bm25_index
-from selflong.synthesis.documents import read_documents
 from selflong.synthesis.dense_index import DenseRetriever, build_dense_index
+from selflong.synthesis.documents import read_documents
 from selflong.synthesis.ranking import fuse
 
 # A document just below the end of both lists may beat one at the end of either.

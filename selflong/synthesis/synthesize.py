@@ -15,6 +15,7 @@ from selflong.recipe_synthesis import Synthesis
 from selflong.records import Example
 from selflong.synthesis.blocks import Block
 from selflong.synthesis.executor import Executor, run_ranks
+from selflong.synthesis.preview import write_preview
 from selflong.synthesis.prompts import VERSION
 from selflong.synthesis.rank import GENERATOR_FILE, all_blocks, make_rank, parts_folder
 from selflong.synthesis.shards import write_config
@@ -47,7 +48,7 @@ def assemble(synthesis: Synthesis, work: Path, facts: dict[str, Any]) -> None:
             tally.add(_whole(block))
         _check_failures(synthesis, name, tally)
         sizes: list[int] = []
-        splits = write_config(work, name, list(_measured(blocks[name], sizes)), synthesis.shards)
+        splits = write_config(work, name, _measured(blocks[name], sizes), tally.kept, synthesis.shards)
         counts[name] = {
             "kind": config.kind,
             "target_length": config.target_length,
@@ -59,6 +60,7 @@ def assemble(synthesis: Synthesis, work: Path, facts: dict[str, Any]) -> None:
             "tokens": {"min": min(sizes), "mean": round(sum(sizes) / len(sizes), 1), "max": max(sizes)},
         }
         total.add(tally)
+    write_preview(work, list(counts))
     generator = synthesis.generator
     facts.update(
         configs=counts,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, get_dataset_default_config_name, load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 
 from selflong.errors import UserError
@@ -61,6 +61,8 @@ def test_yaml_configs_load_real_parquet(tmp_path: Path) -> None:
             for number in range(2 if rows else 0):  # two shards: the pattern has to take both
                 shard = Dataset.from_list(rows[number::2], features=example_features())
                 shard.to_parquet(tmp_path / name / f"{split}-{number:05}-of-00002.parquet")
+    preview = Dataset.from_list([facts.example()] * 5, features=example_features())
+    preview.to_parquet(tmp_path / "preview" / "preview-00000-of-00001.parquet")
     (tmp_path / "README.md").write_text(dataset_card(**given), encoding="utf-8")
     for name, values in given["configs"].items():
         loaded = load_dataset(str(tmp_path), name, cache_dir=str(tmp_path / "cache"))
@@ -70,6 +72,10 @@ def test_yaml_configs_load_real_parquet(tmp_path: Path) -> None:
     shown = first_example(tmp_path)
     assert shown["kind"] == "long_input" and shown["index"] == 0 and shown["prompt"] == facts.example()["prompt"]
     assert render_dataset_card("selflong-demo", given, shown)
+    # The viewer's config opens first, and nobody trains on its cut rows by leaving out the config's name.
+    assert get_dataset_default_config_name(str(tmp_path)) == "preview"
+    with pytest.raises(ValueError, match=r"Unknown split .train."):
+        load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
 
 
 def test_no_row_to_show_raises(tmp_path: Path) -> None:
@@ -82,7 +88,7 @@ def test_dataset_card_parses_and_states_the_facts() -> None:
     card = DatasetCard(text)
     assert card.data.license == "other" and card.data.license_name == "psf-2.0"
     assert card.data.size_categories == ["1K<n<10K"]
-    assert [c["config_name"] for c in card.data.configs] == list(facts.dataset_facts()["configs"])
+    assert [c["config_name"] for c in card.data.configs] == ["preview", *facts.dataset_facts()["configs"]]
     assert "defaults to 1024" in text and "max_length=2048" in text
     assert "`contradicting readings` 31, `no usable instruction` 17, `nothing relevant in any chunk` 52" in text
     assert "1,113 of 1,120" in text and "18,603:" in text and "126 tokens" in text

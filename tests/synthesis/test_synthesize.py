@@ -240,7 +240,7 @@ def test_too_many_missing_rows_stop_the_run(setting: Setting, fresh: Callable[[s
     out = fresh("lost")
     with (
         ChatServer(lambda messages: "NOTHING", models=MODELS) as server,
-        pytest.raises(UserError, match="rows (all fail|are missing)"),
+        pytest.raises(UserError, match=r"rows (all fail|are missing)"),
     ):
         run(setting.synthesis, out, server)
 

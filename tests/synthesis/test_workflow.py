@@ -108,7 +108,7 @@ def kept(made: Made) -> list[Example]:
 
 
 def write(folder: Path, examples: list[Example]) -> Path:
-    write_config(folder, "c", iter(examples), Shards(50, 10))
+    write_config(folder, "c", examples, len(examples), Shards(50, 10))
     return folder
 
 
