@@ -79,7 +79,9 @@ class Example:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Example":
         """Read a row that `as_row` wrote."""
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+        }
         values["completion"] = row["completion"][0]["content"]
         values["document_spans"] = tuple((start, end) for start, end in row["document_spans"])
         values["readings"] = tuple(ReadingRound(**reading) for reading in row["readings"])

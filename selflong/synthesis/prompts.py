@@ -8,6 +8,7 @@ import re
 from typing import Protocol
 
 from selflong.recipe_synthesis import TASK_TYPES
+from selflong.synthesis.fence import fence
 from selflong.text_skills import ASK, NOTHING, TITLE, fact, writing_request
 
 VERSION = "2"
@@ -149,10 +150,17 @@ class InstructPrompts:
     nothing = "NOTHING"
     separator = "\n\n"
 
+    def __init__(self, control_tokens: tuple[str, ...]) -> None:
+        """`control_tokens` are the generator's: no document may write one."""
+        self._control_tokens = control_tokens
+
+    def _fenced(self, text: str) -> str:
+        return fence(text, self._control_tokens)
+
     def instruction(self, chunk: str, task_type: str) -> str:
         return (
             "Below is a passage from a large document collection.\n\n<passage>\n"
-            f"{fence(chunk)}\n</passage>\n\n"
+            f"{self._fenced(chunk)}\n</passage>\n\n"
             "Think of a reader who has a pile of documents on this and related subjects. Write "
             f"{TASK_WORDING[task_type]}. It must stand alone: do not mention the passage or the documents. Reply with "
             "the task alone, in one to three sentences. If the passage has no subject that anybody could ask about, "
@@ -169,7 +177,7 @@ class InstructPrompts:
 
     def reading(self, instruction: str, chunk: str) -> str:
         return (
-            f"Task:\n{instruction}\n\nPart of one document:\n<document>\n{fence(chunk)}\n</document>\n\n"
+            f"Task:\n{self._fenced(instruction)}\n\nPart of one document:\n<document>\n{self._fenced(chunk)}\n</document>\n\n"
             "Note down everything in this part that helps with the task: facts, names, figures, dates, positions, each "
             "in a short sentence that can be understood alone. Add nothing that is not in the text. If nothing in it "
             f"helps, reply {self.nothing}."
@@ -182,9 +190,9 @@ class InstructPrompts:
         return None if self._says_nothing(text) else text
 
     def response(self, instruction: str, findings: list[str]) -> str:
-        notes = "\n\n".join(f"<notes>\n{fence(text)}\n</notes>" for text in findings)
+        notes = "\n\n".join(f"<notes>\n{self._fenced(text)}\n</notes>" for text in findings)
         return (
-            f"Notes taken while reading a pile of documents:\n\n{notes}\n\nTask:\n{instruction}\n\n"
+            f"Notes taken while reading a pile of documents:\n\n{notes}\n\nTask:\n{self._fenced(instruction)}\n\n"
             "Do the task from these notes alone. Be complete and exact, state contradictions, and do not mention the "
             f"notes. If they do not suffice to say anything useful, reply {self.nothing}."
         )
@@ -197,7 +205,7 @@ class InstructPrompts:
 
     def topic(self, chunk: str) -> str:
         return (
-            f"<text>\n{fence(chunk)}\n</text>\n\nThis is the beginning of a longer text. In at most twenty words, name "
+            f"<text>\n{self._fenced(chunk)}\n</text>\n\nThis is the beginning of a longer text. In at most twenty words, name "
             "its subject, its kind (article, story, manual, ...) and its tone, in the words of somebody who orders it. "
             "Reply with the description alone."
         )
@@ -213,7 +221,7 @@ class InstructPrompts:
 
     def open_prompt(self, chunk: str) -> str:
         return (
-            f"<passage>\n{fence(chunk)}\n</passage>\n\nThe passage only sets the scene. Write one message that a "
+            f"<passage>\n{self._fenced(chunk)}\n</passage>\n\nThe passage only sets the scene. Write one message that a "
             "person might send to an assistant while busy with such matters: a question, or a request to write, "
             "explain, plan, rewrite, reason or calculate. State in it what the answer should look like: its length, "
             "form, tone, or what it must contain or avoid. It must make sense to somebody who has not seen the "
@@ -230,6 +238,6 @@ class InstructPrompts:
         return text.rstrip(".").upper() == self.nothing
 
 
-def load_prompts(name: str) -> Prompts:
-    """Return the prompt set `toy` or `instruct`."""
-    return ToyPrompts() if name == "toy" else InstructPrompts()
+def load_prompts(name: str, control_tokens: tuple[str, ...]) -> Prompts:
+    """Return the prompt set `toy` or `instruct`, for a generator with these control tokens."""
+    return ToyPrompts() if name == "toy" else InstructPrompts(control_tokens)

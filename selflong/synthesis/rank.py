@@ -22,7 +22,7 @@ from selflong.synthesis.make_blocks import CALL_FAILED, make_blocks
 from selflong.synthesis.prompts import VERSION, load_prompts
 from selflong.synthesis.retrieval import open_retriever
 from selflong.token_counts import TokenCounter
-from selflong.tokens import chat_ids, text_counter
+from selflong.tokens import chat_ids, control_tokens, text_counter
 
 GENERATOR_FILE = "generator.json"
 # Documents on which fast token counts must agree with the tokenizer's own before they are trusted.
@@ -36,7 +36,8 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
     if not todo:
         return
     in_process = is_in_process(synthesis.generator)
-    model, counters = open_generator(synthesis.generator, out)
+    model, tokenizer = open_generator(synthesis.generator, out)
+    counters = _generator_counters(tokenizer)
     _record_generator(parts / GENERATOR_FILE, model.identity)
     journal = Journal(parts / "calls.sqlite", None) if in_process else Journal(_calls(out, rank), GROUP_SECONDS)
     documents = read_documents(out / "corpus" / "documents.arrow")
@@ -55,7 +56,7 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
             documents,
             open_retriever(synthesis.retrieval, out / "index"),
             engine,
-            load_prompts(synthesis.generator.prompts),
+            load_prompts(synthesis.generator.prompts, control_tokens(tokenizer)),
             counters,
             Counters(student.count, student.count_chat),
             in_process,
@@ -92,22 +93,22 @@ def is_in_process(generator: Generator) -> bool:
     return generator.model.startswith("stage:")
 
 
-def open_generator(generator: Generator, out: Path) -> tuple[ChatModel, Counters]:
-    """Open the generator, in process or behind a chat server, with counters of its own tokenizer."""
+def open_generator(generator: Generator, out: Path) -> tuple[ChatModel, Any]:
+    """Open the generator, in process or behind a chat server, with its tokenizer."""
     if is_in_process(generator):
         from selflong.llm.in_process import InProcessModel
 
         local = InProcessModel(Path(model_path(generator.model, out)), generator.threads)
-        return local, _generator_counters(local.tokenizer)
+        return local, local.tokenizer
     from selflong.llm.endpoint import open_endpoint
 
     # The tokenizer first: what is missing here must not be found out after the server was asked.
-    counters = _generator_counters(_load_tokenizer(generator.tokenizer or generator.model, out))
+    tokenizer = _load_tokenizer(generator.tokenizer or generator.model, out)
     sampling = Sampling(generator.temperature, generator.top_p)
     endpoint = open_endpoint(
         generator.model, generator.calls_in_flight, generator.context_length, sampling, generator.revision
     )
-    return endpoint, counters
+    return endpoint, tokenizer
 
 
 def _generator_counters(tokenizer: Any) -> Counters:

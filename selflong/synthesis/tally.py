@@ -44,4 +44,5 @@ class Tally:
     def from_facts(cls, facts: dict[str, Any]) -> "Tally":
         """Read what `as_facts` wrote."""
         counters = {"dropped", "ignored", "calls", "prompt_tokens", "completion_tokens"}
-        return cls(**{name: collections.Counter(v) if name in counters else v for name, v in facts.items()})
+        values: dict[str, Any] = {n: collections.Counter(v) if n in counters else v for n, v in facts.items()}
+        return cls(**values)

@@ -18,7 +18,8 @@ def example(index: int, kind: str) -> Example:
         index=index, attempt=0, kind=kind, target_length=256, task_types=("question",),
         prompt=({"role": "user", "content": text + "What is it about?"},),
         completion=f"tables, chairs and {index}.", instructions=("What is it about?",), document_ids=("d",),
-        document_spans=(), relevant_documents=(), relevant_depths_percent=(), readings=(), num_tokens=1, num_completion_tokens=1, generator="g", retriever="bm25",
+        document_spans=(), relevant_documents=(),
+        relevant_depths_percent=(), readings=(), num_tokens=1, num_completion_tokens=1, generator="g", retriever="bm25",
         prompt_version="1", seed=0,
     )  # fmt: skip
 
