@@ -15,29 +15,40 @@ SHINGLE_WORDS = 3
 def near_duplicates(instructions: Sequence[str], max_similarity_percent: int) -> set[int]:
     """Return the positions to drop: those more similar than that to an earlier one which is kept.
 
-    Similarity is the exact Jaccard index of the sets of three-word shingles. Texts are compared only if their rarest
-    shingles meet (prefix filter of Bayardo et al., WWW 2007): two sets that overlap enough share one of them.
+    Similarity is the exact Jaccard index of the sets of three-word shingles. Only texts whose rarest shingles meet are
+    compared: two sets can overlap enough only if they share one of them (prefix filter: Bayardo et al., WWW 2007).
     """
+    percent = max_similarity_percent
     sets = [_shingles(text) for text in instructions]
     frequency = collections.Counter(itertools.chain.from_iterable(sets))
-    kept: dict[int, list[int]] = collections.defaultdict(list)
+    # Of a pair, the larger set needs the long prefix and the smaller one the short prefix, whichever comes first. So
+    # shingles that many instructions share are in the long prefixes alone, and those are never looked up in each other.
+    by_long, by_short = collections.defaultdict[int, list[int]](list), collections.defaultdict[int, list[int]](list)
     dropped = set()
     for position, shingles in enumerate(sets):
         rarest_first = sorted(shingles, key=lambda shingle: (frequency[shingle], shingle))
-        must_share = -(-max_similarity_percent * len(shingles) // 100)
-        prefix = rarest_first[: len(shingles) - must_share + 1]
-        candidates = {earlier for shingle in prefix for earlier in kept[shingle]}
-        if any(_exceeds(shingles, sets[earlier], max_similarity_percent) for earlier in candidates):
+        long = _prefix(rarest_first, percent, 100)
+        short = _prefix(rarest_first, 2 * percent, 100 + percent)
+        candidates = {earlier for shingle in long for earlier in by_short.get(shingle, ())}
+        candidates.update(earlier for shingle in short for earlier in by_long.get(shingle, ()))
+        if any(_exceeds(shingles, sets[earlier], percent) for earlier in candidates):
             dropped.add(position)
             continue
-        for shingle in prefix:
-            kept[shingle].append(position)
+        for index, prefix in ((by_long, long), (by_short, short)):
+            for shingle in prefix:
+                index[shingle].append(position)
     return dropped
 
 
 def _shingles(text: str) -> frozenset[int]:
     words = split_words(text)
     return frozenset(ngram_hashes(words, min(SHINGLE_WORDS, len(words))).tolist()) if words else frozenset()
+
+
+def _prefix(rarest_first: list[int], numerator: int, denominator: int) -> list[int]:
+    """As many as leave fewer than `numerator / denominator` of them: a set that shares so many has one among these."""
+    must_share = -(-numerator * len(rarest_first) // denominator)
+    return rarest_first[: len(rarest_first) - must_share + 1]
 
 
 def _exceeds(one: frozenset[int], other: frozenset[int], percent: int) -> bool:

@@ -17,6 +17,7 @@ RUN_WORDS = 8
 
 # Numbers with their separators, whatever the language's: 482193, 1,234.5, 1.234,5, 12 300, 3'000, 2019-05-01 as three.
 NUMBER = re.compile(r"(?<!\d)\d{1,3}(?:[ \u00a0\u202f'\u2019]\d{3})+(?!\d)|\d+(?:[.,]\d+)*")
+THOUSANDS = re.compile(r"\d{1,3}(?:\D\d{3})+")
 DIGITS = re.compile(r"\d+")
 # "1." or "(2)" before a list's entry is no number of the text's own.
 LIST_MARKER = re.compile(r"^[ \t]*(?:[-*•]|\(?\d{1,3}[.)])[ \t]+", re.MULTILINE)
@@ -72,5 +73,8 @@ def _plain(number: str) -> str:
 
 
 def _stands_in(number: str, known: set[str]) -> bool:
-    """True if the digits are known, as one number or, for "2010,2011" and the like, as several."""
-    return _plain(number) in known or all(_plain(part) in known for part in DIGITS.findall(number))
+    """True if the digits are known, as one number or, for dates (01.05.1961), as the several that they are."""
+    parts = DIGITS.findall(number)
+    if len(parts) > 2 and not THOUSANDS.fullmatch(number):
+        return all(_plain(part) in known for part in parts)
+    return _plain(number) in known

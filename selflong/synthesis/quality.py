@@ -43,12 +43,12 @@ REFUSAL = re.compile(
 )
 _SOURCES = r"(?:documents?|passages?|texts?|notes|excerpts?|context|sources?|articles?|part|section|material)"
 _GIVEN = r"(?:provided|given|available|above)"
+_TELL = "(?:mention|provide|contain|include|specify|say|discuss|give|offer|state|cover|address|describe|have)"
 NON_ANSWER = re.compile(
     rf"(?:unfortunately, |(?:based on|according to) [^,.]{{0,40}}, )?"
-    rf"(?:(?:none of )?(?:the|these|this)(?: {_GIVEN})? {_SOURCES}(?: {_GIVEN})? "
-    r"(?:(?:does not|do not|did not|doesn't|don't) (?:mention|provide|contain|include|specify|say|discuss|give|offer|"
-    r"state|cover|address|describe|have)|(?:mention|provide|contain|include|specify|discuss)s? no|"
-    r"(?:is|are) (?:not sufficient|insufficient))"
+    rf"(?:(?:the|these|this)(?: {_GIVEN})? {_SOURCES}(?: {_GIVEN})? "
+    rf"(?:(?:does not|do not|did not|doesn't|don't) {_TELL}|{_TELL}s? no|(?:is|are) (?:not sufficient|insufficient))"
+    rf"|none of (?:the|these)(?: {_GIVEN})? {_SOURCES} {_TELL}"
     r"|there (?:is|are) (?:no|not enough|insufficient) (?:information|mention|details?)\b"
     rf"|no (?:relevant )?(?:information|details?|mention) (?:about|on|of|(?:is|are|was|were) {_GIVEN})\b)",
     re.IGNORECASE,
