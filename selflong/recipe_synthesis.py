@@ -225,6 +225,23 @@ class Gates:
     """Rows of a config that may be missing at the end because every attempt or a call failed; more stop the run."""
     round_trip: bool = False
     """Believe a reading only if the generator, asked for an instruction about that chunk, writes the same one."""
+    min_grounded_percent: int | None = None
+    """Numbers and names of a reading that must stand in its chunk, and of a response in its findings."""
+    max_copied_percent: int | None = None
+    """Words of a response that may stand in one document in runs of eight."""
+    max_similarity_percent: int | None = None
+    """Three-word shingles that an instruction may share with an earlier one (Jaccard index) and both be kept."""
+    decontaminate_words: int | None = None
+    """Use no document and keep no sample that shares a run of this many words with an evaluation row; 13 is usual."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_grounded_percent", "max_copied_percent", "max_similarity_percent"):
+            percent = getattr(self, name)
+            if percent is not None and not 0 < percent < 100:
+                raise ValueError(f"{name} is {percent}; give 1 to 99, or leave it out")
+        if self.decontaminate_words is not None and self.decontaminate_words < 5:
+            what = f"decontaminate_words is {self.decontaminate_words}, which common phrases reach"
+            raise ValueError(f"{what}; give 5 or more, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,23 @@ DATE = "26 Jul 2024"
 
 
 def chat_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = False) -> list[int]:
-    """Token ids of a chat by the tokenizer's own template, with exactly the special tokens that the template writes."""
+    """Token ids of a chat by the tokenizer's own template, with exactly the special tokens that the template writes.
+
+    A content that holds one, such as `<|eot_id|>`, keeps its text, in ordinary tokens.
+    """
     ids = tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=add_generation_prompt, return_dict=False, date_string=DATE
+        list(messages),
+        add_generation_prompt=add_generation_prompt,
+        return_dict=False,
+        date_string=DATE,
+        sanitize_control_tokens=True,
     )
     return list(ids)
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """The strings that the tokenizer turns into special tokens wherever they stand in a text."""
+    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
 
 
 def chat_counter(tokenizer: Any) -> Callable[[Sequence[Mapping[str, str]]], int]:
