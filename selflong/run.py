@@ -135,7 +135,8 @@ def _dataset(recipe: Recipe, out: Path, executor: "Executor | None") -> Box:
     section = {**as_mapping(recipe.synthesis), "prompt_version": VERSION}
     # How many samples wait at once and which threads compute changes speed, and batches in process: it stays hashed.
     del section["corpus"]
-    reads = ("corpus", "index", *_stage_reads(recipe.synthesis.student, recipe.synthesis.generator.model))
+    evaluation = ("build-evals",) if recipe.synthesis.gates.decontaminate_words else ()
+    reads = ("corpus", "index", *evaluation, *_stage_reads(recipe.synthesis.student, recipe.synthesis.generator.model))
     return Box("dataset", "synthesize", out / "dataset", section, reads, build)
 
 

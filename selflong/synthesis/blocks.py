@@ -51,6 +51,11 @@ class Block:
         except FileNotFoundError:
             return None
 
+    def instructions(self) -> list[tuple[int, list[str]]]:
+        """Index and instructions of each row, without its text."""
+        rows = pq.read_table(self.path, columns=["index", "instructions"]).to_pylist()
+        return [(row["index"], row["instructions"]) for row in rows]
+
     def iter_examples(self) -> Iterator[Example]:
         """Yield the block's rows in order, one in memory at a time."""
         with pq.ParquetFile(self.path) as file:

@@ -37,6 +37,9 @@ async def choose_pieces(draft: Draft, instructions: Sequence[str]) -> list[Piece
     room = draft.target_length - bench.count_chat_tokens(turns(draft, [], [min(instructions, key=len)], []))
     pieces: list[Piece] = []
     for position in dict.fromkeys(by_rank):
+        if not bench.is_usable(position):
+            draft.tally.ignored["document shares text with an evaluation row"] += 1
+            continue
         text, needed = bench.documents[position].text, bench.document_tokens(position)
         if needed > room:
             text = cut_to_tokens(text, room, bench.count_student_tokens)

@@ -15,7 +15,9 @@ from selflong.llm.engine import Engine, Message, Reply
 from selflong.recipe_synthesis import DatasetConfig, Synthesis
 from selflong.records import Document, Example, ReadingRound
 from selflong.synthesis.chunks import chunk
+from selflong.synthesis.decontamination import Ngrams
 from selflong.synthesis.prompts import VERSION, Prompts, UnusableError
+from selflong.synthesis.quality import check_instruction
 from selflong.synthesis.retrieval import Retriever
 from selflong.synthesis.tally import Tally
 
@@ -47,19 +49,21 @@ class Workbench:
         prompts: Prompts,
         generator: Counters,
         student: Counters,
+        contamination: Ngrams | None,
         in_process: bool,
     ) -> None:
-        """`generator` and `student` count by either's tokenizer. `in_process` tells that no call leaves this process:
+        """`contamination` are the runs of words of the evaluation rows, where the recipe asks for it. `generator` and `student` count by either's tokenizer. `in_process` tells that no call leaves this process:
         then nothing may wait for anything but the model, which batches what waits for it (llm/in_process.py).
         """
         self.synthesis, self.documents, self.retriever, self.engine = synthesis, documents, retriever, engine
-        self.prompts, self.in_process = prompts, in_process
+        self.prompts, self.contamination, self.in_process = prompts, contamination, in_process
         self.count_generator_tokens, self.count_generator_chat = generator.text, generator.chat
         self.count_student_tokens, self.count_chat_tokens = student.text, student.chat
         # A sample of a million tokens has hundreds of prompts: they are built when their turn has come.
         self.reading_slots = asyncio.Semaphore(10**9 if in_process else 2 * synthesis.generator.calls_in_flight)
         self.chunks_of = functools.lru_cache(CACHED_DOCUMENTS)(self._chunks_of)
         self.document_tokens = functools.lru_cache(CACHED_DOCUMENTS)(self._document_tokens)
+        self.is_usable = functools.lru_cache(CACHED_DOCUMENTS)(self._is_usable)
 
     async def retrieve(self, instruction: str, count: int) -> list[int]:
         """Positions of the best documents; a search of millions does not keep calls from being answered."""
@@ -73,6 +77,13 @@ class Workbench:
 
     def _chunks_of(self, position: int) -> list[str]:
         return self.chunks(self.documents[position].text)
+
+    def is_clean(self, text: str) -> bool:
+        """Whether a text shares no run of words with an evaluation row."""
+        return self.contamination is None or not self.contamination.hits(text)
+
+    def _is_usable(self, position: int) -> bool:
+        return self.is_clean(self.documents[position].text)
 
     def _document_tokens(self, position: int) -> int:
         """Tokens of a document and the separator after it, by the student's tokenizer, to within one."""
@@ -126,9 +137,14 @@ class Draft:
             limit = synthesis.generator.max_instruction_tokens
             reply = await self.ask("instruction", prompts.instruction(text, task_type), limit)
             try:
-                return Written(prompts.parse_instruction(reply.text, text), task_type, position, text)
-            except UnusableError as reason:
-                self.tally.ignored[str(reason)] += 1
+                instruction = prompts.parse_instruction(reply.text, text)
+            except UnusableError as error:
+                self.tally.ignored[str(error)] += 1
+                continue
+            if reason := check_instruction(instruction, reply.finish_reason):
+                self.tally.ignored[reason] += 1
+                continue
+            return Written(instruction, task_type, position, text)
         return None
 
     def single_turn(self, prompt: str, completion: str, instruction: str, task_type: str, ids: list[str]) -> Example:
@@ -147,7 +163,9 @@ class Draft:
         relevant_depths_percent: Sequence[float],
         readings: Sequence[ReadingRound],
     ) -> Example:
-        """Count the whole and make the row. Raises DroppedError if it is longer than its target length."""
+        """Count the whole and make the row. Raises DroppedError if it is too long or shares text with evaluation."""
+        if not self.bench.is_clean("\n".join([*instructions, completion])):
+            raise DroppedError("shares text with an evaluation row")
         num_tokens = self.bench.count_chat_tokens([*prompt, turn("assistant", completion)])
         if num_tokens > self.target_length:
             raise DroppedError("longer than the target length")

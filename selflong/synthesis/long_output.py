@@ -6,6 +6,7 @@ The generator names what the text is about from its first chunk; the instruction
 from selflong.records import Example
 from selflong.synthesis.draft import Draft, DroppedError
 from selflong.synthesis.prompts import UnusableError
+from selflong.synthesis.quality import check_reply
 
 # Documents looked at (no call is made for it) until one can be the response; long ones are rare in most corpora.
 MAX_LOOKS = 256
@@ -19,11 +20,15 @@ async def long_output_sample(draft: Draft) -> Example:
     overhead = bench.count_chat_tokens([{"role": "user", "content": bench.prompts.writing(100_000, "")}]) + limit
     positions = _text_of_length(draft, draft.target_length - overhead)
     text = bench.prompts.separator.join(bench.documents[i].text for i in positions)
+    if reason := check_reply("text", text, "stop"):
+        raise DroppedError(reason)
     reply = await draft.ask("topic", bench.prompts.topic(bench.chunks(text)[0]), limit)
     try:
         topic = bench.prompts.parse_topic(reply.text)
     except UnusableError as reason:
         raise DroppedError(str(reason)) from reason
+    if reason := check_reply("topic", topic, reply.finish_reason):
+        raise DroppedError(reason)
     instruction = bench.prompts.writing(len(text.split()), topic)
     ids = [bench.documents[i].id for i in positions]
     return draft.single_turn(instruction, text, instruction, "writing", ids)

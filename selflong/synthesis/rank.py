@@ -16,6 +16,7 @@ from selflong.manifest import read_json, write_json
 from selflong.recipe_synthesis import Generator, Synthesis
 from selflong.sources import model_path
 from selflong.synthesis.blocks import ROWS_PER_BLOCK, Block, blocks_of
+from selflong.synthesis.decontamination import Ngrams, load_ngrams
 from selflong.synthesis.documents import read_documents
 from selflong.synthesis.draft import Counters, Workbench
 from selflong.synthesis.make_blocks import CALL_FAILED, make_blocks
@@ -59,6 +60,7 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
             load_prompts(synthesis.generator.prompts, control_tokens(tokenizer)),
             counters,
             Counters(student.count, student.count_chat),
+            contamination(synthesis, out),
             in_process,
         )
         run_async(_make(bench, todo))
@@ -69,6 +71,12 @@ async def _make(bench: Workbench, blocks: list[Block]) -> None:
         await make_blocks(bench, blocks, bench.engine.stats.live_line)
     finally:
         await bench.engine.model.close()
+
+
+def contamination(synthesis: Synthesis, out: Path) -> Ngrams | None:
+    """The runs of words of this run's evaluation rows, if the recipe asks to keep clear of them."""
+    words = synthesis.gates.decontaminate_words
+    return load_ngrams(out / "evals" / "data", words) if words else None
 
 
 def all_blocks(synthesis: Synthesis, work: Path) -> list[Block]:

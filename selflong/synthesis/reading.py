@@ -12,6 +12,9 @@ from selflong.records import ReadingRound
 from selflong.synthesis.cut import cut_to_tokens
 from selflong.synthesis.draft import Draft, DroppedError, turn
 from selflong.synthesis.prompts import UnusableError
+from selflong.synthesis.quality import check_reading
+
+SENTENCE_ENDS = (".", "!", "?", "\n", "。")
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,18 @@ async def _read_chunk(draft: Draft, instruction: str, text: str) -> str | None:
     limit = bench.synthesis.generator.max_reading_tokens
     async with bench.reading_slots:
         reply = await draft.ask("reading", bench.prompts.reading(instruction, text), limit)
+    said = reply.text
+    if reply.finish_reason == "length":
+        # What was noted before the limit still holds, but for the sentence that it cut.
+        said = said[: max(said.rfind(end) for end in SENTENCE_ENDS) + 1]
+        tally.ignored["end of a reading cut at its token limit"] += 1
     try:
-        finding = bench.prompts.parse_reading(reply.text, instruction)
-    except UnusableError as reason:
-        tally.ignored[str(reason)] += 1
+        finding = bench.prompts.parse_reading(said, instruction)
+    except UnusableError as error:
+        tally.ignored[str(error)] += 1
+        return None
+    if finding and (reason := check_reading(finding, "stop", text, instruction, bench.synthesis.gates)):
+        tally.ignored[reason] += 1
         return None
     if finding and bench.synthesis.gates.round_trip and not await _returns(draft, instruction, text):
         tally.ignored["reading failed the round trip"] += 1

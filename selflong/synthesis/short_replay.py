@@ -10,9 +10,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from selflong.llm.engine import Reply
 from selflong.records import Example
 from selflong.synthesis.draft import Draft, DroppedError, draw
 from selflong.synthesis.prompts import UnusableError
+from selflong.synthesis.quality import check_instruction, check_reply
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Replayed:
     prompt: str
     position: int
     max_tokens: int
-    accept: Callable[[str], object]
+    accept: Callable[[str], object] = str
 
 
 async def short_replay_sample(draft: Draft) -> Example:
@@ -35,8 +37,8 @@ async def short_replay_sample(draft: Draft) -> Example:
         asked.accept(reply.text)
     except UnusableError as reason:
         raise DroppedError(str(reason)) from reason
-    if reply.finish_reason == "length":
-        raise DroppedError("response cut at its token limit")
+    if reason := check_reply("reply", reply.text, reply.finish_reason):
+        raise DroppedError(reason)
     instruction = asked.prompt.rsplit("\n", 1)[-1]
     ids = [draft.bench.documents[asked.position].id]
     return draft.single_turn(asked.prompt, reply.text.strip(), instruction, skill, ids)
@@ -46,13 +48,13 @@ async def _ask_for(draft: Draft, skill: str) -> Replayed:
     prompts, generator = draft.bench.prompts, draft.bench.synthesis.generator
     position, text = draft.random_chunk(draft.rng)
     if skill == "instruction":
-        return Replayed(skill, prompts.instruction(text, "question"), position, generator.max_instruction_tokens, str)
+        return Replayed(skill, prompts.instruction(text, "question"), position, generator.max_instruction_tokens)
     if skill == "topic":
         return Replayed(skill, prompts.topic(text), position, generator.max_instruction_tokens, prompts.parse_topic)
     if skill == "open prompt":
         reply = await draft.ask(skill, prompts.open_prompt(text), generator.max_instruction_tokens)
-        message = _usable(prompts.parse_open_prompt, reply.text)
-        return Replayed("replay", message, position, generator.max_response_tokens, _not_empty)
+        message = _message(prompts.parse_open_prompt, reply)
+        return Replayed("replay", message, position, generator.max_response_tokens)
     written = await draft.write_instruction(draft.rng)
     if not written:
         raise DroppedError("no usable instruction")
@@ -63,14 +65,11 @@ async def _ask_for(draft: Draft, skill: str) -> Replayed:
     return Replayed("reading", prompt, position, generator.max_reading_tokens, accept)
 
 
-def _usable(parse: Callable[[str], str], reply: str) -> str:
+def _message(parse: Callable[[str], str], reply: Reply) -> str:
     try:
-        return parse(reply)
-    except UnusableError as reason:
-        raise DroppedError(str(reason)) from reason
-
-
-def _not_empty(reply: str) -> str:
-    if not reply.strip():
-        raise UnusableError("empty reply")
-    return reply
+        message = parse(reply.text)
+    except UnusableError as error:
+        raise DroppedError(str(error)) from error
+    if reason := check_instruction(message, reply.finish_reason):
+        raise DroppedError(reason)
+    return message

@@ -17,8 +17,9 @@ from selflong.synthesis.blocks import Block
 from selflong.synthesis.executor import Executor, run_ranks
 from selflong.synthesis.preview import write_preview
 from selflong.synthesis.prompts import VERSION
-from selflong.synthesis.rank import GENERATOR_FILE, all_blocks, make_rank, parts_folder
+from selflong.synthesis.rank import GENERATOR_FILE, all_blocks, contamination, make_rank, parts_folder
 from selflong.synthesis.shards import write_config
+from selflong.synthesis.similar_instructions import similar_instructions
 from selflong.synthesis.tally import Tally
 
 
@@ -30,10 +31,10 @@ def synthesize(
         run_ranks(executor, synthesis, out, work)
     # Whatever no rank has made, or what failed there, is made here.
     make_rank(synthesis, out, work, rank=0, num_ranks=1)
-    assemble(synthesis, work, facts)
+    assemble(synthesis, out, work, facts)
 
 
-def assemble(synthesis: Synthesis, work: Path, facts: dict[str, Any]) -> None:
+def assemble(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any]) -> None:
     """Write the shards of every config from its blocks, in the order of rows, and the facts about them.
 
     Raises UserError if a block is missing or too many rows of a config are.
@@ -47,8 +48,11 @@ def assemble(synthesis: Synthesis, work: Path, facts: dict[str, Any]) -> None:
         for block in blocks[name]:
             tally.add(_whole(block))
         _check_failures(synthesis, name, tally)
+        similar = _similar_rows(synthesis, blocks[name])
+        tally.kept -= len(similar)
+        tally.dropped.update({"instruction much like an earlier one": len(similar)} if similar else {})
         sizes: list[int] = []
-        splits = write_config(work, name, _measured(blocks[name], sizes), tally.kept, synthesis.shards)
+        splits = write_config(work, name, _measured(blocks[name], similar, sizes), tally.kept, synthesis.shards)
         counts[name] = {
             "kind": config.kind,
             "target_length": config.target_length,
@@ -76,17 +80,29 @@ def assemble(synthesis: Synthesis, work: Path, facts: dict[str, Any]) -> None:
         completion_tokens=dict(sorted(total.completion_tokens.items())),
         ignored=dict(sorted(total.ignored.items())),
         longest_call_tokens=total.longest_call_tokens,
+        decontamination=ngrams.facts() if (ngrams := contamination(synthesis, out)) else None,
         seed=synthesis.seed,
         agreement=None,
     )
 
 
-def _measured(blocks: list[Block], sizes: list[int]) -> Iterator[Example]:
+def _similar_rows(synthesis: Synthesis, blocks: list[Block]) -> set[int]:
+    """Indices of rows of which an instruction is too much like one of an earlier row."""
+    percent = synthesis.gates.max_similarity_percent
+    if percent is None:
+        return set()
+    asked = [(index, text) for block in blocks for index, texts in block.instructions() for text in texts]
+    positions = similar_instructions([text for _, text in asked], percent)
+    return {asked[position][0] for position in positions}
+
+
+def _measured(blocks: list[Block], without: set[int], sizes: list[int]) -> Iterator[Example]:
     """Yield the rows of blocks in order and note their tokens."""
     for block in blocks:
         for example in block.iter_examples():
-            sizes.append(example.num_tokens)
-            yield example
+            if example.index not in without:
+                sizes.append(example.num_tokens)
+                yield example
 
 
 def _check_failures(synthesis: Synthesis, name: str, tally: Tally) -> None:

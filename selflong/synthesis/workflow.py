@@ -17,6 +17,7 @@ from selflong.records import Example, ReadingRound
 from selflong.synthesis.context import Piece, check_fill, choose_pieces, depths_percent, make_room, spans, turns
 from selflong.synthesis.draft import Draft, DroppedError, Written
 from selflong.synthesis.prompts import UnusableError
+from selflong.synthesis.quality import check_response
 from selflong.synthesis.reading import read
 
 
@@ -99,7 +100,7 @@ async def answer(draft: Draft, number: int, written: Written, pieces: Sequence[P
     reading = await read(draft, number, written.instruction, [text for _, text in chunks])
     if draft.bench.synthesis.gates.one_distinct_finding and len(reading.findings) > 1:
         raise DroppedError("contradicting readings")
-    response = await respond(draft, written.instruction, reading.findings)
+    response = await respond(draft, written.instruction, reading.findings, pieces)
     relevant = {rank for (rank, _), said in zip(chunks, reading.relevant, strict=True) if said}
     return Answered(written.instruction, written.task_type, response, relevant, reading.rounds)
 
@@ -110,13 +111,16 @@ def chunks_of(draft: Draft, piece: Piece) -> list[str]:
     return draft.bench.chunks_of(piece.position) if whole else draft.bench.chunks(piece.text)
 
 
-async def respond(draft: Draft, instruction: str, findings: list[str]) -> str:
+async def respond(draft: Draft, instruction: str, findings: list[str], pieces: Sequence[Piece]) -> str:
     """Step 4: the response, from the findings alone. Raises DroppedError."""
-    prompts, limit = draft.bench.prompts, draft.bench.synthesis.generator.max_response_tokens
+    prompts, gates = draft.bench.prompts, draft.bench.synthesis.gates
+    limit = draft.bench.synthesis.generator.max_response_tokens
     reply = await draft.ask("response", prompts.response(instruction, findings), limit)
-    if reply.finish_reason == "length":
-        raise DroppedError("response cut at its token limit")
     try:
-        return prompts.parse_response(reply.text, instruction, findings)
-    except UnusableError as reason:
-        raise DroppedError(str(reason)) from reason
+        response = prompts.parse_response(reply.text, instruction, findings)
+    except UnusableError as error:
+        raise DroppedError(str(error)) from error
+    texts = (piece.text for piece in pieces)
+    if reason := check_response(response, reply.finish_reason, texts, findings, instruction, gates):
+        raise DroppedError(reason)
+    return response

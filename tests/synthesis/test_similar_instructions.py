@@ -43,7 +43,10 @@ def test_equal_to_comparing_all_pairs(percent: int) -> None:
 
 
 def test_the_first_stays_and_case_and_punctuation_do_not_count() -> None:
-    assert similar_instructions([ASKED, "Something else altogether, please.", ASKED.upper() + " ?", ASKED], 80) == {2, 3}
+    assert similar_instructions([ASKED, "Something else altogether, please.", ASKED.upper() + " ?", ASKED], 80) == {
+        2,
+        3,
+    }
 
 
 def test_what_is_like_a_dropped_one_alone_stays() -> None:

@@ -70,6 +70,7 @@ def benches(corpus: Path, tmp_path: Path) -> Iterator[Any]:
             ToyPrompts(),
             counters,
             counters,
+            contamination=None,
             in_process=True,
         )
 
