@@ -69,12 +69,7 @@ def build_corpus(corpus: Corpus, seed: int, work: Path, facts: dict[str, Any]) -
     stays = _without_duplicates(corpus, documents, staging, tally)
     num_documents = int(stays.sum())
     if num_documents < 2:
-        raise UserError(
-            f"corpus.source {corpus.source}",
-            f"has {num_documents} documents of {corpus.min_document_chars} to {corpus.max_document_chars} characters "
-            f"(dropped: {tally.reasons() or 'none'})",
-            "point it at more text or widen the bounds",
-        )
+        raise _too_few(corpus, num_documents, tally)
     rng = np.random.default_rng([seed, 1])
     is_heldout = np.zeros(num_documents, dtype=bool)
     is_heldout[rng.permutation(num_documents)[: max(1, num_documents * corpus.heldout_percent // 100)]] = True
@@ -92,6 +87,15 @@ def build_corpus(corpus: Corpus, seed: int, work: Path, facts: dict[str, Any]) -
     )
     assert tally.pieces == facts["documents"] + facts["heldout_documents"] + tally.dropped.total()
     shutil.rmtree(staging)
+
+
+def _too_few(corpus: Corpus, num_documents: int, tally: Tally) -> UserError:
+    return UserError(
+        f"corpus.source {corpus.source}",
+        f"has {num_documents} documents of {corpus.min_document_chars} to {corpus.max_document_chars} characters "
+        f"(dropped: {tally.reasons() or 'none'})",
+        "point it at more text or widen the bounds",
+    )
 
 
 def _stage(corpus: Corpus, staging: Path, tally: Tally) -> Documents:

@@ -59,8 +59,8 @@ def test_joined_chunks_are_the_document_and_none_is_too_long(
 def test_paragraph_borders_come_before_lines_and_sentences() -> None:
     text = "one two. three\nfour\n\nfive six seven\n\neight"
     assert list(chunk(text, 4, count_words)) == ["one two. three\nfour\n\n", "five six seven\n\neight"]
-    text = "one. two\r\nthree\r\n\r\nfour five\r\n"
-    assert list(chunk(text, 3, count_words)) == ["one. two\r\nthree\r\n\r\n", "four five\r\n"]
+    text = "one\r\n\r\ntwo\r\nthree four five\r\n"
+    assert list(chunk(text, 4, count_words)) == ["one\r\n\r\n", "two\r\nthree four five\r\n"]
     assert list(chunk("第一句\u3002第二句\uff01第三句", 8, len)) == ["第一句\u3002第二句\uff01", "第三句"]
 
 

@@ -147,11 +147,9 @@ def test_the_first_of_exact_duplicates_stays(tmp_path: Path) -> None:
 
 
 def test_digests_that_share_a_half_are_no_duplicates(tmp_path: Path) -> None:
-    halves = np.random.default_rng(0).integers(0, 8, (3_000, 2), dtype="<u8")
+    halves = np.array([[1, 5], [2, 5], [3, 5], [3, 6], [2, 5], [1, 6]], dtype="<u8")
     halves.tofile(tmp_path / "digests")
-    seen: set[bytes] = set()
-    expected = [row.tobytes() not in seen and not seen.add(row.tobytes()) for row in halves]
-    assert first_of_each(tmp_path / "digests").tolist() == expected
+    assert first_of_each(tmp_path / "digests").tolist() == [True, True, True, True, False, True]
 
 
 def test_reading_stops_at_max_documents(tmp_path: Path) -> None:
@@ -168,7 +166,7 @@ def near_rows(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     texts = [" ".join(f"{w:04x}" for w in rng.integers(0, 9_999, 60)) for _ in range(40)]
     changed = [text.replace(text.split()[30], "changed") for text in texts[::4]]
-    return write_rows(folder, [*texts, *changed, *texts[:5], "too few words", "too few words!"])
+    return write_rows(folder, [*texts[:10], *texts[:5], *texts[10:], *changed, "too few words", "too few words!"])
 
 
 def test_near_duplicates_are_dropped_by_datatrove_and_the_first_stays(
@@ -188,7 +186,7 @@ def test_near_duplicates_are_dropped_by_datatrove_and_the_first_stays(
         ids[name] = {*heldout, *(d.id for d in read_documents(tmp_path / name / "documents.arrow"))}
     assert facts["all"]["dropped"] == {"exact duplicate": 5}
     assert facts["once"]["dropped"] == facts["in parts"]["dropped"] == {"exact duplicate": 5, "near duplicate": 10}
-    assert ids["once"] == ids["in parts"] == {f"rows.jsonl:{i}#0" for i in [*range(1, 41), 56, 57]}
+    assert ids["once"] == ids["in parts"] == {f"rows.jsonl:{i}#0" for i in [*range(1, 11), *range(16, 46), 56, 57]}
 
 
 @pytest.mark.parametrize(
