@@ -83,6 +83,8 @@ class Corpus:
     license_column: str | None = None
     keep: dict[str, Bounds] = field(default_factory=dict)
     """Bounds by column, for example `{language: {values: [en]}, token_count: {min: 512}}`; all others are dropped."""
+    blank_lines: bool = True
+    """False takes them out: a tiny generator has no room for them."""
     max_documents: int | None = None
     """Stop reading after so many documents within the bounds (duplicates among them are dropped afterwards)."""
     near_duplicates: NearDuplicates | None = None

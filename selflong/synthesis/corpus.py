@@ -130,7 +130,7 @@ def _pieces(text: Text, corpus: Corpus) -> Iterator[tuple[Document, str | None]]
     if text.drop_reason:
         yield Document(text.id, text.text, text.source, text.license), text.drop_reason
         return
-    for number, piece in enumerate(cut_at_lines(text.text, corpus.max_document_chars)):
+    for number, piece in enumerate(cut_at_lines(text.text, corpus.max_document_chars, corpus.blank_lines)):
         drop_reason = "shorter than min_document_chars" if len(piece) < corpus.min_document_chars else None
         yield Document(f"{text.id}#{number}", piece, text.source, text.license), drop_reason
 
@@ -192,10 +192,14 @@ def _write_products(
     }
 
 
-def cut_at_lines(text: str, max_chars: int) -> Iterator[str]:
-    """Cut a text into pieces of at most `max_chars`, at paragraph ends, else line ends, else anywhere."""
+def cut_at_lines(text: str, max_chars: int, blank_lines: bool = True) -> Iterator[str]:
+    """Cut a text into pieces of at most `max_chars`, at paragraph ends, else line ends, else anywhere.
+
+    Joined pieces are the text but for space at its ends, line breaks between pieces, and blank lines if these go.
+    """
     piece = ""
-    for paragraph in (part + "\n" for part in re.split(r"\n\n+", text.strip())):
+    for paragraph in re.split(r"(?<=\n\n)(?!\n)", text.strip() + "\n"):
+        paragraph = paragraph if blank_lines else paragraph.rstrip("\n") + "\n"
         if len(piece) + len(paragraph) > max_chars and piece:
             yield piece.strip("\n")
             piece = ""

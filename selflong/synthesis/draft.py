@@ -4,6 +4,7 @@ A sample is a pure function of (recipe, seed, config, index): the first of its a
 """
 
 import asyncio
+import concurrent.futures
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -52,8 +53,10 @@ class Workbench:
         contamination: Ngrams | None,
         in_process: bool,
     ) -> None:
-        """`contamination` are the runs of words of the evaluation rows, where the recipe asks for it. `generator` and `student` count by either's tokenizer. `in_process` tells that no call leaves this process:
-        then nothing may wait for anything but the model, which batches what waits for it (llm/in_process.py).
+        """`generator` and `student` count by either's tokenizer; `contamination` are the evaluation rows' runs of words.
+
+        `in_process` tells that no call leaves this process: then nothing may wait for anything but the model, which
+        batches what waits for it (llm/in_process.py).
         """
         self.synthesis, self.documents, self.retriever, self.engine = synthesis, documents, retriever, engine
         self.prompts, self.contamination, self.in_process = prompts, contamination, in_process
@@ -61,6 +64,8 @@ class Workbench:
         self.count_student_tokens, self.count_chat_tokens = student.text, student.chat
         # A sample of a million tokens has hundreds of prompts: they are built when their turn has come.
         self.reading_slots = asyncio.Semaphore(10**9 if in_process else 2 * synthesis.generator.calls_in_flight)
+        # Retrievers reuse their buffers: one search at a time.
+        self._one_thread = concurrent.futures.ThreadPoolExecutor(1)
         self.chunks_of = functools.lru_cache(CACHED_DOCUMENTS)(self._chunks_of)
         self.document_tokens = functools.lru_cache(CACHED_DOCUMENTS)(self._document_tokens)
         self.is_usable = functools.lru_cache(CACHED_DOCUMENTS)(self._is_usable)
@@ -69,7 +74,8 @@ class Workbench:
         """Positions of the best documents; a search of millions does not keep calls from being answered."""
         if self.in_process:
             return self.retriever.retrieve(instruction, count)
-        return await asyncio.to_thread(self.retriever.retrieve, instruction, count)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._one_thread, self.retriever.retrieve, instruction, count)
 
     def chunks(self, text: str) -> list[str]:
         """Cut a text into pieces that one reading call takes."""

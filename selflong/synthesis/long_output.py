@@ -25,8 +25,8 @@ async def long_output_sample(draft: Draft) -> Example:
     reply = await draft.ask("topic", bench.prompts.topic(bench.chunks(text)[0]), limit)
     try:
         topic = bench.prompts.parse_topic(reply.text)
-    except UnusableError as reason:
-        raise DroppedError(str(reason)) from reason
+    except UnusableError as error:
+        raise DroppedError(str(error)) from error
     if reason := check_reply("topic", topic, reply.finish_reason):
         raise DroppedError(reason)
     instruction = bench.prompts.writing(len(text.split()), topic)

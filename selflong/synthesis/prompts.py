@@ -176,8 +176,9 @@ class InstructPrompts:
         return text
 
     def reading(self, instruction: str, chunk: str) -> str:
+        task, part = self._fenced(instruction), self._fenced(chunk)
         return (
-            f"Task:\n{self._fenced(instruction)}\n\nPart of one document:\n<document>\n{self._fenced(chunk)}\n</document>\n\n"
+            f"Task:\n{task}\n\nPart of one document:\n<document>\n{part}\n</document>\n\n"
             "Note down everything in this part that helps with the task: facts, names, figures, dates, positions, each "
             "in a short sentence that can be understood alone. Add nothing that is not in the text. If nothing in it "
             f"helps, reply {self.nothing}."
@@ -205,9 +206,9 @@ class InstructPrompts:
 
     def topic(self, chunk: str) -> str:
         return (
-            f"<text>\n{self._fenced(chunk)}\n</text>\n\nThis is the beginning of a longer text. In at most twenty words, name "
-            "its subject, its kind (article, story, manual, ...) and its tone, in the words of somebody who orders it. "
-            "Reply with the description alone."
+            f"<text>\n{self._fenced(chunk)}\n</text>\n\nThis is the beginning of a longer text. In at most twenty "
+            "words, name its subject, its kind (article, story, manual, ...) and its tone, in the words of somebody who "
+            "orders it. Reply with the description alone."
         )
 
     def parse_topic(self, reply: str) -> str:
@@ -221,8 +222,8 @@ class InstructPrompts:
 
     def open_prompt(self, chunk: str) -> str:
         return (
-            f"<passage>\n{self._fenced(chunk)}\n</passage>\n\nThe passage only sets the scene. Write one message that a "
-            "person might send to an assistant while busy with such matters: a question, or a request to write, "
+            f"<passage>\n{self._fenced(chunk)}\n</passage>\n\nThe passage only sets the scene. Write one message that "
+            "a person might send to an assistant while busy with such matters: a question, or a request to write, "
             "explain, plan, rewrite, reason or calculate. State in it what the answer should look like: its length, "
             "form, tone, or what it must contain or avoid. It must make sense to somebody who has not seen the "
             "passage. Reply with the message alone."

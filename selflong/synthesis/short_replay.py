@@ -35,8 +35,8 @@ async def short_replay_sample(draft: Draft) -> Example:
     reply = await draft.ask(asked.step, asked.prompt, asked.max_tokens)
     try:
         asked.accept(reply.text)
-    except UnusableError as reason:
-        raise DroppedError(str(reason)) from reason
+    except UnusableError as error:
+        raise DroppedError(str(error)) from error
     if reason := check_reply("reply", reply.text, reply.finish_reason):
         raise DroppedError(reason)
     instruction = asked.prompt.rsplit("\n", 1)[-1]
