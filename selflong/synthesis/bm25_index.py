@@ -40,7 +40,7 @@ def build_bm25_index(documents: Sequence[Document], retrieval: Retrieval, seed: 
         if not shard.exists():
             _write_shard(documents, np.sort(positions), retrieval, shard)
     words = [np.load(path) for path in sorted(folder.glob("shard-*/words.npy"))]
-    return {"shards": count, "words": len(np.unique(np.concatenate(words)))}
+    return {"shards": count, "words": len(np.unique(np.concatenate(words))) - 1}  # bm25s adds the empty word
 
 
 def _write_shard(documents: Sequence[Document], positions: Positions, retrieval: Retrieval, shard: Path) -> None:

@@ -8,7 +8,7 @@ reach a file; the model's name comes from the recipe.
 import http.client
 import json
 import os
-import time
+import threading
 import urllib.parse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,27 +78,29 @@ class SentenceTransformersModel:
 class EmbeddingsEndpoint:
     """A server: batches of `batch_size` texts, a few in flight; one that is busy or fails is asked again."""
 
-    def __init__(
-        self,
-        url: str,
-        embedding: Embedding,
-        sleep: Callable[[float], None] = time.sleep,
-        secret_env: str = KEY_VARIABLE,
-    ) -> None:
+    def __init__(self, url: str, embedding: Embedding, sleep: Callable[[float], object] | None = None) -> None:
         self._address = urllib.parse.urlsplit(url.rstrip("/") + "/embeddings")
         if "@" in self._address.netloc:
-            raise UserError(f"${URL_VARIABLE}", "holds a user name or password", f"export the secret as {secret_env}")
+            raise UserError(f"${URL_VARIABLE}", "holds a user name or password", f"export the secret as {KEY_VARIABLE}")
         if self._address.scheme not in ("http", "https") or not self._address.hostname:
             raise UserError(f"${URL_VARIABLE}", "is no http address", "write it like http://127.0.0.1:8080/v1")
         # A server knows the model by its id; the revision is what it was started with.
         self._model, self._batch_size = embedding.model.partition("@")[0], embedding.batch_size
-        self._sleep, self._secret = sleep, os.environ.get(secret_env, "")
+        self._secret = os.environ.get(KEY_VARIABLE, "")
+        self._given_up = threading.Event()
+        self._sleep = sleep or self._given_up.wait
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """`Embedder.embed`. Raises UserError if the server refuses a batch or stays unable to answer."""
         batches = [texts[i : i + self._batch_size] for i in range(0, len(texts), self._batch_size)]
-        with ThreadPoolExecutor(REQUESTS_IN_FLIGHT) as pool:
+        pool = ThreadPoolExecutor(REQUESTS_IN_FLIGHT)
+        try:
             vectors = list(pool.map(self._embed_batch, batches))
+        except BaseException:  # Ctrl-C too: batches that wait for the server must not keep the process for minutes
+            self._given_up.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
         if len({part.shape[1] for part in vectors}) > 1:
             found = ", ".join(map(str, sorted({part.shape[1] for part in vectors})))
             raise self._failure(f"vectors of different dimensions ({found})", "let one server serve one model")
@@ -111,7 +113,7 @@ class EmbeddingsEndpoint:
             try:
                 return _read_vectors(self._ask(body), len(texts))
             except _TryAgainError as error:
-                if attempt == MAX_ATTEMPTS:
+                if attempt == MAX_ATTEMPTS or self._given_up.is_set():
                     raise self._failure(f"{error} ({attempt} attempts)", "see the server's log, then rerun") from error
                 self._sleep(max(wait, error.retry_after_seconds))
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)

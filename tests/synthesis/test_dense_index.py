@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,16 @@ def test_a_server_that_stays_busy_is_an_error_that_names_it() -> None:
         with pytest.raises(UserError, match=r"embeddings server 127\.0\.0\.1:\d+: HTTP 429 \(14 attempts\)"):
             endpoint.embed(["a"])
     assert max(waits) == 30 and len(waits) == 13
+
+
+def test_when_one_batch_is_refused_the_others_stop_waiting() -> None:
+    refused = Fault(status=401)
+    with EmbeddingsServer(embed, lambda number: refused if number == 0 else OVERLOADED) as server:
+        endpoint = EmbeddingsEndpoint(server.url, embedding(batch_size=1))
+        started = time.monotonic()
+        with pytest.raises(UserError, match="HTTP 401"):
+            endpoint.embed([str(number) for number in range(40)])
+    assert time.monotonic() - started < 10 and len(server.requests) < 40
 
 
 def test_the_secret_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_each_method_builds_what_it_opens(method: Any, corpus: Path, monkeypatch
     assert {p.name for p in (corpus / "work").iterdir()} == ({"bm25", "dense"} if method == "hybrid" else {method})
     assert facts["method"] == method and facts["documents"] == 4
     assert facts["bytes"] == sum(p.stat().st_size for p in (corpus / "work").rglob("*") if p.is_file()) > 0
-    assert facts.get("bm25") == (None if method == "dense" else {"shards": 1, "words": 7})
+    assert facts.get("bm25") == (None if method == "dense" else {"shards": 1, "words": 6})
     assert facts.get("dense") == (None if method == "bm25" else {"model": "org/model", "files": 1, "dimension": 7})
 
 
