@@ -212,6 +212,12 @@ class Reading:
     """Query-focused reading: every chunk of at most `chunk_tokens` (generator's tokenizer) is read."""
 
     chunk_tokens: int
+    promising_percent: int | None = None
+    """Read only this share of a sample's chunks, those with most of the instruction's rare words. Not in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.promising_percent is not None and not 0 < self.promising_percent < 100:
+            raise ValueError(f"promising_percent is {self.promising_percent}; give 1 to 99, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Workbench:
         contamination: Ngrams | None,
         in_process: bool,
     ) -> None:
-        """`generator` and `student` count by either's tokenizer; `contamination` are the evaluation rows' runs of words.
+        """`generator` and `student` count by either's tokenizer; `contamination` holds the evaluation rows' n-grams.
 
         `in_process` tells that no call leaves this process: then nothing may wait for anything but the model, which
         batches what waits for it (llm/in_process.py).

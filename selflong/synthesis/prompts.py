@@ -207,8 +207,8 @@ class InstructPrompts:
     def topic(self, chunk: str) -> str:
         return (
             f"<text>\n{self._fenced(chunk)}\n</text>\n\nThis is the beginning of a longer text. In at most twenty "
-            "words, name its subject, its kind (article, story, manual, ...) and its tone, in the words of somebody who "
-            "orders it. Reply with the description alone."
+            "words, name its subject, its kind (article, story, manual, ...) and its tone, in the words of somebody "
+            "who orders it. Reply with the description alone."
         )
 
     def parse_topic(self, reply: str) -> str:

@@ -5,6 +5,8 @@ at least halves what it reads, because a summary that does not shrink is cut.
 """
 
 import asyncio
+import collections
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +15,7 @@ from selflong.synthesis.cut import cut_to_tokens
 from selflong.synthesis.draft import Draft, DroppedError, turn
 from selflong.synthesis.prompts import UnusableError
 from selflong.synthesis.quality import check_reading
+from selflong.synthesis.words import split_words
 
 SENTENCE_ENDS = (".", "!", "?", "\n", "。")
 
@@ -30,11 +33,13 @@ class Reading:
 
 async def read(draft: Draft, number: int, instruction: str, chunks: Sequence[str]) -> Reading:
     """Read `chunks` for the sample's instruction `number`, side by side. Raises DroppedError if none says anything."""
-    read = await asyncio.gather(*(_read_chunk(draft, instruction, text) for text in chunks))
-    findings = list(dict.fromkeys(finding for finding in read if finding))
+    chosen = promising(instruction, chunks, draft.bench.synthesis.reading.promising_percent)
+    said = await asyncio.gather(*(_read_chunk(draft, instruction, chunks[i]) for i in chosen))
+    found = dict(zip(chosen, said, strict=True))
+    findings = list(dict.fromkeys(finding for finding in said if finding))
     if not findings:
         raise DroppedError("nothing relevant in any chunk")
-    rounds = [_round(draft, number, 0, len(chunks), sum(map(bool, read)), findings)]
+    rounds = [_round(draft, number, 0, len(chosen), sum(map(bool, said)), findings)]
     while not _fits(draft, instruction, findings):
         pieces = draft.bench.chunks("\n\n".join(findings))
         again = await asyncio.gather(*(_read_shorter(draft, instruction, piece) for piece in pieces))
@@ -42,7 +47,20 @@ async def read(draft: Draft, number: int, instruction: str, chunks: Sequence[str
         if not findings:
             raise DroppedError("nothing relevant left in the findings")
         rounds.append(_round(draft, number, len(rounds), len(pieces), sum(map(bool, again)), findings))
-    return Reading(findings, [bool(finding) for finding in read], rounds)
+    return Reading(findings, [bool(found.get(i)) for i in range(len(chunks))], rounds)
+
+
+def promising(instruction: str, chunks: Sequence[str], percent: int | None) -> list[int]:
+    """Positions of the chunks to read, in order: all, or the share that holds most of the instruction's rare words."""
+    if percent is None:
+        return list(range(len(chunks)))
+    words = [set(split_words(text)) for text in chunks]
+    in_chunks = collections.Counter(word for found in words for word in found)
+    rarity = {word: math.log(len(chunks) / in_chunks[word]) for word in set(split_words(instruction)) & set(in_chunks)}
+    # Summed in one order: a float's last bit must not decide what is read.
+    scores = [sum(value for word, value in sorted(rarity.items()) if word in found) for found in words]
+    best = sorted(range(len(chunks)), key=lambda i: (-scores[i], i))
+    return sorted(best[: math.ceil(len(chunks) * percent / 100)])
 
 
 def _round(

@@ -91,12 +91,14 @@ def rows(out: Path) -> list[dict[str, Any]]:
 
 
 def test_same_bytes_and_counts_at_any_concurrency(setting: Setting, fresh: Callable[[str], Path]) -> None:
+    slow_and_steady, busy = fresh("one"), fresh("many")
     with ChatServer(answer, models=MODELS) as server:
-        one = run(setting.with_generator(samples_in_flight=1, calls_in_flight=1), fresh("one"), server)
+        one = run(setting.with_generator(samples_in_flight=1, calls_in_flight=1), slow_and_steady, server)
     jitter = [Fault(delay_seconds=0.01 * (number % 7)) for number in range(7)]
     with ChatServer(answer, fault=lambda number: jitter[number * 31 % 7], models=MODELS) as server:
-        many = run(setting.with_generator(samples_in_flight=128, calls_in_flight=128), fresh("many"), server)
+        many = run(setting.with_generator(samples_in_flight=128, calls_in_flight=128), busy, server)
         assert server.most_busy > 40
+    assert shards(slow_and_steady) == shards(busy)
     first, second = ({k: v for k, v in facts.items() if k != "timings"} for facts in (one, many))
     assert first == second
 

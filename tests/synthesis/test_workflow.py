@@ -18,6 +18,7 @@ from selflong.synthesis.documents import read_documents
 from selflong.synthesis.draft import Counters, Workbench
 from selflong.synthesis.make_blocks import make_sample
 from selflong.synthesis.prompts import ToyPrompts
+from selflong.synthesis.reading import promising
 from selflong.synthesis.retrieval import build_index, open_retriever
 from selflong.synthesis.shards import write_config
 from selflong.synthesis.tally import Tally
@@ -257,3 +258,22 @@ def test_short_replay_is_the_generators_own_calls_refusals_included(benches: Any
     said = [example.completion for example in examples]
     assert said.count("none.") > len(said) // 4 and "things." in said
     assert any(text.startswith("Name") for text in said) and any(text[:6].isdigit() for text in said)
+
+
+def test_the_filter_reads_the_chunks_with_the_rare_words_of_the_instruction() -> None:
+    chunks = [f"common words about everything, number {i}" for i in range(10)]
+    chunks[3] += " and the lighthouse keeper"
+    chunks[8] += " and the keeper"
+    asked = "What is common about the lighthouse and its keeper?"
+    assert promising(asked, chunks, 10) == [3]
+    assert promising(asked, chunks, 20) == [3, 8]
+    assert promising(asked, chunks, 25) == [0, 3, 8], "ties go to the earlier chunk, shares are rounded up"
+    assert promising(asked, chunks, None) == list(range(10))
+
+
+def test_what_the_filter_leaves_out_is_not_read(benches: Any) -> None:
+    whole, filtered = ToyReader(), ToyReader()
+    everything = kept(make_samples(benches(whole, LONG), range(20)))
+    some = kept(make_samples(benches(filtered, LONG, reading=Reading(40, promising_percent=50)), range(20)))
+    assert len(filtered.asked) < 0.8 * len(whole.asked)
+    assert sum(e.completion == s.completion for e, s in zip(everything, some, strict=False)) >= 8
