@@ -115,8 +115,8 @@ def check_response(
 ) -> str | None:
     """Check a response written from `findings`; `documents` are those of the sample, which it must not just copy.
 
-    Its facts are looked for in the findings, whose own stood in their chunks, and not in the documents, where most names
-    and numbers stand somewhere: at 70 % findings catch 93 % of foreign texts, 100k tokens of documents catch 11 %
+    Its facts are looked for in the findings, whose own stood in their chunks, and not in the documents, where most
+    names and numbers stand somewhere: at 70 % findings catch 93 % of foreign texts, 100k tokens of documents 11 %
     (benchmarks/quality_gates.py).
     """
     if reason := check_reply("response", text, finish_reason):
