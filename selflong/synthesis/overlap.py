@@ -1,7 +1,7 @@
 """How much of a response is copied from its documents, and how much of it stands in what it was written from.
 
 Both are percentages that `quality.py` holds against the recipe's gates. The response is hashed and the documents stream
-past it, so that the cost is one pass over the documents: 1M tokens (4 MB) in about a quarter of a second.
+past it, so that the cost is one pass over the documents: 1M tokens (4 MB) in 0.13 s of ASCII, in 0.25 s of other text.
 """
 
 import re
