@@ -34,10 +34,10 @@ def chat_counter(tokenizer: Any) -> Callable[[Sequence[Mapping[str, str]]], int]
 
 
 def text_counter(tokenizer: Any) -> Callable[[str], int]:
-    """Count the tokens of a text alone, without special tokens."""
+    """Count the tokens of a text alone; a control token that stands in it counts as the text that it is."""
 
     @lru_cache(maxsize=65_536)
     def count(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False))
+        return len(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     return count
