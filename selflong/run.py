@@ -40,7 +40,7 @@ class Box:
     """One box: `reads` names the boxes whose products it takes."""
 
     name: str
-    verb: str
+    verbs: tuple[str, ...]
     folder: Path
     section: Any
     reads: tuple[str, ...]
@@ -85,7 +85,7 @@ def _corpus(recipe: Recipe, out: Path) -> Box:
         build_corpus(recipe.synthesis.corpus, recipe.synthesis.seed, work, facts)
 
     section = {"seed": recipe.synthesis.seed, "corpus": as_mapping(recipe.synthesis.corpus)}
-    return Box("corpus", "synthesize", out / "corpus", section, (), build)
+    return Box("corpus", ("synthesize",), out / "corpus", section, (), build)
 
 
 def _index(recipe: Recipe, out: Path) -> Box:
@@ -101,7 +101,7 @@ def _index(recipe: Recipe, out: Path) -> Box:
     del section["retrieval"]["candidates"], section["retrieval"]["max_document_percent"]
     if retrieval.embedding:
         del section["retrieval"]["embedding"]["query_prefix"]
-    return Box("index", "synthesize", out / "index", section, ("corpus",), build)
+    return Box("index", ("synthesize",), out / "index", section, ("corpus",), build)
 
 
 def _base(recipe: Recipe, out: Path) -> Box:
@@ -113,7 +113,7 @@ def _base(recipe: Recipe, out: Path) -> Box:
 
         build_base(base, out / "corpus", work, facts)
 
-    return Box("base", "train", out / "base", as_mapping(base), ("corpus",), build)
+    return Box("base", ("train",), out / "base", as_mapping(base), ("corpus",), build)
 
 
 def _dataset(recipe: Recipe, out: Path, executor: "Executor | None") -> Box:
@@ -137,7 +137,7 @@ def _dataset(recipe: Recipe, out: Path, executor: "Executor | None") -> Box:
     del section["corpus"]
     evaluation = ("build-evals",) if recipe.synthesis.gates.decontaminate_words else ()
     reads = ("corpus", "index", *evaluation, *_stage_reads(recipe.synthesis.student, recipe.synthesis.generator.model))
-    return Box("dataset", "synthesize", out / "dataset", section, reads, build)
+    return Box("dataset", ("synthesize",), out / "dataset", section, reads, build)
 
 
 def _train(recipe: Recipe, train: TrainRecipe, out: Path) -> Box:
@@ -149,7 +149,7 @@ def _train(recipe: Recipe, train: TrainRecipe, out: Path) -> Box:
     section = {"selflong": as_mapping(train.stage), "trl": train.trl}
     needs_dataset = any(share.dataset.startswith("dataset:") for share in train.stage.data)
     reads = (*_stage_reads(train.parent), *(("dataset",) if needs_dataset else ()))
-    return Box(train.name, "train", out / "checkpoints" / train.name, section, reads, build)
+    return Box(train.name, ("train",), out / "checkpoints" / train.name, section, reads, build)
 
 
 def _build_evals(recipe: Recipe, out: Path) -> Box:
@@ -161,7 +161,9 @@ def _build_evals(recipe: Recipe, out: Path) -> Box:
     section = as_mapping(recipe.evals)
     del section["models"]
     reads = ("corpus", *_stage_reads(recipe.evals.tokenizer))
-    return Box("build-evals", "build-evals", out / "evals" / "data", section, reads, build)
+    # Synthesis that keeps clear of the evaluation rows needs them first.
+    verbs = ("build-evals", "synthesize") if recipe.synthesis.gates.decontaminate_words else ("build-evals",)
+    return Box("build-evals", verbs, out / "evals" / "data", section, reads, build)
 
 
 def _evaluate(recipe: Recipe, out: Path) -> Box:
@@ -171,7 +173,7 @@ def _evaluate(recipe: Recipe, out: Path) -> Box:
         evaluate(recipe.evals, out, out / "evals" / "data", work, facts)
 
     reads = ("build-evals", *_stage_reads(*(r for m in recipe.evals.models.values() for r in m.references)))
-    return Box("evaluate", "evaluate", out / "evals" / "predictions", as_mapping(recipe.evals), reads, build)
+    return Box("evaluate", ("evaluate",), out / "evals" / "predictions", as_mapping(recipe.evals), reads, build)
 
 
 def _report(recipe: Recipe, out: Path) -> Box:
@@ -181,7 +183,7 @@ def _report(recipe: Recipe, out: Path) -> Box:
         write_report(recipe, out, work, facts)
 
     stages = tuple(recipe.stages) + tuple(recipe.controls) + (("base",) if recipe.base else ())
-    return Box("report", "report", out / "report", as_mapping(recipe.evals), ("dataset", *stages, "evaluate"), build)
+    return Box("report", ("report",), out / "report", as_mapping(recipe.evals), ("dataset", *stages, "evaluate"), build)
 
 
 def fingerprints(boxes: dict[str, Box]) -> dict[str, str]:
@@ -236,7 +238,7 @@ def run_boxes(
         raise UserError(min(unknown), "is no box of this recipe", f"choose from {', '.join(boxes)}")
     expected = fingerprints(boxes)
     for name, box in boxes.items():
-        if (verbs and box.verb not in verbs) or (only and name not in only):
+        if (verbs and not verbs & set(box.verbs)) or (only and name not in only):
             continue
         try:
             inputs = input_hashes(box, boxes)

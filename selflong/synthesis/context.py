@@ -4,7 +4,7 @@ Documents are taken for the whole target length and all of it is read; what inst
 taken away from text in which the reading found nothing. So no sample loses what its response says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,14 +52,18 @@ async def choose_pieces(draft: Draft, instructions: Sequence[str]) -> list[Piece
 
 
 def make_room(
-    draft: Draft, pieces: Sequence[Piece], relevant: set[int], turns_with: Callable[[Sequence[Piece]], list[Message]]
+    draft: Draft,
+    pieces: Sequence[Piece],
+    relevant: Mapping[int, int],
+    turns_with: Callable[[Sequence[Piece]], list[Message]],
 ) -> list[Piece]:
-    """Cut pieces that nothing relevant stands in, worst rank first, until the sample fits its target length.
+    """Cut the ends of pieces that say nothing relevant, worst rank first, until the sample fits its target length.
 
-    `relevant` holds ranks; `turns_with(pieces)` renders the whole sample. Raises DroppedError if that is not enough.
+    `relevant` tells of ranks how many characters must stay; `turns_with(pieces)` renders the whole sample. Raises
+    DroppedError if that is not enough.
     """
     bench, kept = draft.bench, {piece.rank: piece for piece in pieces}
-    givers = sorted((piece.rank for piece in pieces if piece.rank not in relevant), reverse=True)
+    givers = sorted((piece.rank for piece in pieces if relevant.get(piece.rank, 0) < len(piece.text)), reverse=True)
     order = [piece.rank for piece in pieces]
 
     def current() -> list[Piece]:
@@ -73,11 +77,13 @@ def make_room(
             piece = kept.pop(givers[0])
             size = bench.count_student_tokens(piece.text)
             text = cut_to_tokens(piece.text, size - excess, bench.count_student_tokens) if size > excess else ""
+            must_stay = piece.text[: relevant.get(piece.rank, 0)]
+            if len(text) <= len(must_stay):
+                text = must_stay
+                givers.pop(0)
             if text:
                 kept[piece.rank] = replace(piece, text=text)
-            else:
-                givers.pop(0)
-            excess -= size
+            excess -= size - bench.count_student_tokens(text)
     return current()
 
 
@@ -110,7 +116,7 @@ def spans(draft: Draft, pieces: Sequence[Piece], instruction: str, first: bool) 
     return found
 
 
-def depths_percent(pieces: Sequence[Piece], relevant: set[int], tokens_of: Callable[[str], int]) -> list[float]:
+def depths_percent(pieces: Sequence[Piece], relevant: Collection[int], tokens_of: Callable[[str], int]) -> list[float]:
     """Where the relevant pieces start, in percent of all tokens of the documents."""
     sizes = np.array([tokens_of(piece.text) for piece in pieces])
     starts = np.cumsum(sizes) - sizes

@@ -9,6 +9,7 @@ Corpus, retriever and generator in, one `Example` out. A sample that fails a gat
 """
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,8 +29,8 @@ class Answered:
     instruction: str
     task_type: str
     response: str
-    relevant: set[int]
-    """Ranks of the pieces in which the reading found something."""
+    relevant: dict[int, int]
+    """Of each piece (by rank) in which the reading found something: where the last chunk that says it ends."""
     rounds: list[ReadingRound]
 
 
@@ -40,7 +41,9 @@ async def long_input_sample(draft: Draft) -> Example:
     first = bool(draft.rng.random() * 100 < draft.config.instruction_first_percent)
     answered = await answer_all(draft, written, pieces)
     instructions, responses = [a.instruction for a in answered], [a.response for a in answered]
-    relevant = set().union(*(a.relevant for a in answered))
+    relevant: dict[int, int] = {}
+    for a in answered:
+        relevant |= {rank: max(end, relevant.get(rank, 0)) for rank, end in a.relevant.items()}
 
     def turns_with(pieces: Sequence[Piece], last: bool = True) -> list[Message]:
         prompt = turns(draft, pieces, instructions, responses, first)
@@ -96,12 +99,17 @@ async def answer_all(draft: Draft, written: Sequence[Written], pieces: Sequence[
 
 async def answer(draft: Draft, number: int, written: Written, pieces: Sequence[Piece]) -> Answered:
     """Read every chunk of every piece, then respond from the findings. Raises DroppedError."""
-    chunks = [(piece.rank, text) for piece in pieces for text in chunks_of(draft, piece)]
-    reading = await read(draft, number, written.instruction, [text for _, text in chunks])
+    chunks, ends = [], []
+    for piece in pieces:
+        texts = chunks_of(draft, piece)
+        chunks += texts
+        ends += [(piece.rank, end) for end in itertools.accumulate(map(len, texts))]
+    reading = await read(draft, number, written.instruction, chunks)
     if draft.bench.synthesis.gates.one_distinct_finding and len(reading.findings) > 1:
         raise DroppedError("contradicting readings")
     response = await respond(draft, written.instruction, reading.findings, pieces)
-    relevant = {rank for (rank, _), said in zip(chunks, reading.relevant, strict=True) if said}
+    # Ends of one piece grow, so the last one stays.
+    relevant = {rank: end for (rank, end), said in zip(ends, reading.relevant, strict=True) if said}
     return Answered(written.instruction, written.task_type, response, relevant, reading.rounds)
 
 

@@ -48,6 +48,8 @@ def write_recipe(folder: Path) -> None:
     write_miniature(folder / "recipe", folder / "talker", folder / "texts")
     path = folder / "recipe" / "synthesis.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # Nonsense is never "nothing": what is not read has to give way to the responses.
+    content["reading"]["promising_percent"] = 50
     content["generator"] |= {"model": str(folder / "talker"), "temperature": 1.0}
     for config in content["configs"].values():
         config["num_samples"] = 3
@@ -81,8 +83,6 @@ def test_a_real_server_writes_the_recipes_data(tmp_path: Path) -> None:
     write_talker(tmp_path / "talker")
     write_recipe(tmp_path)
     with transformers_serve(tmp_path / "talker") as url:
-        if "build-evals" in dry_run(tmp_path):
-            assert run_verb("build-evals", tmp_path) == 0
         process = synthesize(tmp_path, url)
         while paid_calls(tmp_path) < 40:
             assert process.poll() is None, "the run ended before it could be killed"
@@ -103,18 +103,3 @@ def test_a_real_server_writes_the_recipes_data(tmp_path: Path) -> None:
             if row["kind"] == "long_input":
                 assert counted >= 0.98 * row["target_length"]
     assert set(facts["calls"]) >= {"instruction", "reading", "response", "topic", "open prompt", "replay"}
-
-
-def dry_run(folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "selflong", "synthesize", str(folder / "recipe"), "--out", str(folder / "out"), "--dry-run"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout
-
-
-def run_verb(verb: str, folder: Path) -> int:
-    command = [sys.executable, "-m", "selflong", verb, str(folder / "recipe"), "--out", str(folder / "out")]
-    return subprocess.run(command, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}).returncode
