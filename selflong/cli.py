@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selflong.errors import Submitted, UserError
-from selflong.rates import add_rate_arguments, rates_of
+from selflong.rates import UNKNOWN, add_rate_arguments, rates_of
 
 if TYPE_CHECKING:
     from selflong.recipe import Recipe
@@ -71,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--force", metavar="BOX", action="append", default=[], help="build this box even so")
         command.add_argument("--locked", action="store_true", help="refuse Hub references without a commit hash")
+        if verb in ("run", "synthesize"):
+            add_rate_arguments(command)
         if verb == "synthesize":
             _add_executor(command)
         if verb == "train":
@@ -120,7 +122,8 @@ def _build(arguments: argparse.Namespace) -> None:
     verbs = None if arguments.verb == "run" else {arguments.verb}
     only = {arguments.stage} if arguments.verb == "train" and arguments.stage != "all" else None
     _quiet_libraries()
-    run(recipe, out, verbs, only, set(arguments.force), executor)
+    rates = rates_of(arguments) if arguments.verb in ("run", "synthesize") else UNKNOWN
+    run(recipe, out, verbs, only, set(arguments.force), executor, rates)
     if arguments.verb in ("run", "report"):
         from selflong.report import closing_screen, place_results
 

@@ -39,6 +39,9 @@ class Rates:
         return (prompt_tokens / speed.prompt + completion_tokens / speed.completion) / 3600
 
 
+UNKNOWN = Rates()
+
+
 def add_rate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--usd-per-million-tokens` and `--tokens-per-second`; read them with `rates_of`."""
     group = parser.add_argument_group("generator", "what no recipe holds, because it changes no result")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from selflong import manifest
 from selflong.errors import UserError
+from selflong.rates import UNKNOWN, Rates
 from selflong.recipe import Recipe, TrainRecipe, as_mapping
 
 if TYPE_CHECKING:
@@ -47,12 +48,15 @@ class Box:
     build: Build
 
 
-def boxes_of(recipe: Recipe, out: Path, executor: "Executor | None" = None) -> dict[str, Box]:
-    """All boxes of a recipe by name, each after those it reads. `executor` runs synthesis by ranks."""
+def boxes_of(recipe: Recipe, out: Path, executor: "Executor | None" = None, rates: Rates = UNKNOWN) -> dict[str, Box]:
+    """All boxes of a recipe by name, each after those it reads.
+
+    `executor` runs synthesis by ranks, `rates` are its generator's: neither changes a result.
+    """
     boxes = [_corpus(recipe, out), _index(recipe, out)]
     if recipe.base:
         boxes.append(_base(recipe, out))
-    boxes.append(_dataset(recipe, out, executor))
+    boxes.append(_dataset(recipe, out, executor, rates))
     boxes += [_train(recipe, train, out) for train in {**recipe.controls, **recipe.stages}.values()]
     boxes += [_build_evals(recipe, out), _evaluate(recipe, out), _report(recipe, out)]
     return _in_order({box.name: box for box in boxes})
@@ -116,15 +120,17 @@ def _base(recipe: Recipe, out: Path) -> Box:
     return Box("base", ("train",), out / "base", as_mapping(base), ("corpus",), build)
 
 
-def _dataset(recipe: Recipe, out: Path, executor: "Executor | None") -> Box:
+def _dataset(recipe: Recipe, out: Path, executor: "Executor | None", rates: Rates) -> Box:
     from selflong.synthesis.prompts import VERSION
 
     def build(work: Path, facts: dict[str, Any]) -> None:
+        from selflong.plan_synthesis import plan_synthesis
         from selflong.publishing.cards import first_example, render_dataset_card
         from selflong.synthesis.agreement import measure_agreement
         from selflong.synthesis.synthesize import synthesize
 
-        synthesize(recipe.synthesis, out, work, facts, executor)
+        synthesize(recipe.synthesis, out, work, facts, executor, rates)
+        facts["planned"] = plan_synthesis(recipe.synthesis).as_facts()
         corpus = manifest.read(out / "corpus")
         assert corpus is not None
         facts["corpus"] = corpus["facts"]
@@ -224,9 +230,10 @@ def run(
     only: set[str] | None = None,
     force: set[str] | None = None,
     executor: "Executor | None" = None,
+    rates: Rates = UNKNOWN,
 ) -> None:
     """Build every stale box in order, or those of the given verbs or names alone, whose inputs must then be there."""
-    run_boxes(boxes_of(recipe, out, executor), verbs, only, force)
+    run_boxes(boxes_of(recipe, out, executor, rates), verbs, only, force)
 
 
 def run_boxes(

@@ -21,7 +21,7 @@ def answer(messages: Sequence[Message]) -> str:
         told = [line for line in document.splitlines() if asked & set(content_words(line))]
         return " ".join(told[0].split()[:12]) if told else "NOTHING."
     if notes := between(prompt, "notes"):
-        return "In short: " + " ".join(notes.split()[:10])
+        return "In short: " + " ".join(reversed(notes.split()[:10]))  # in other words, or it would be a copy
     if text := between(prompt, "text"):
         return "A manual on " + " and ".join(content_words(text)[:2])
     return "Gladly: " + " ".join(content_words(prompt)[:8])

@@ -27,6 +27,7 @@ CHANGED: dict[str, Any] = {
     "generator.calls_in_flight": IN_FLIGHT,
     "retrieval.candidates": 60,
     "reading.chunk_tokens": 96,
+    "gates.max_attempts": 16,
     "configs.long_input_256k.num_samples": 8,
     "configs.long_input_512k.num_samples": 6,
     "configs.long_input_1m.num_samples": 5,

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from selflong.errors import UserError
 from selflong.llm.journal import Journal
-from selflong.llm.stats import Prices, Stats, Traffic
+from selflong.llm.stats import Stats, Traffic
+from selflong.rates import UNKNOWN, Rates
 
 Message = dict[str, str]
 
@@ -91,12 +92,12 @@ class Engine:
         context_length: int,
         count_tokens: Callable[[Sequence[Message]], int] | None,
         prompt_version: str,
-        prices: Prices | None = None,
+        rates: Rates = UNKNOWN,
     ) -> None:
         """`count_tokens` counts a prompt with its chat template; None leaves the check to the server."""
         self.model, self.journal, self.context_length = model, journal, context_length
         self.count_tokens, self.prompt_version = count_tokens, prompt_version
-        self.stats = Stats(model.traffic, prices)
+        self.stats = Stats(model.traffic, rates)
         self._sampling = asdict(model.sampling)
         self._under_way: dict[str, asyncio.Task[Reply]] = {}
         self._failures_in_a_row = 0

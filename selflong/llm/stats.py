@@ -11,19 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from selflong.rates import UNKNOWN, Rates
+
 BUCKET_GROWTH = 1.05  # latencies are known to 5 percent, in a few hundred numbers however many calls there are
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What a server costs."""
-
-    usd_per_million_prompt_tokens: float
-    usd_per_million_completion_tokens: float
-
-    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        prompt = self.usd_per_million_prompt_tokens * prompt_tokens
-        return (prompt + self.usd_per_million_completion_tokens * completion_tokens) / 1e6
 
 
 @dataclass
@@ -71,11 +61,9 @@ class StepStats:
 class Stats:
     """Counts of one run, by step."""
 
-    def __init__(
-        self, traffic: Traffic, prices: Prices | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, traffic: Traffic, rates: Rates = UNKNOWN, clock: Callable[[], float] = time.monotonic) -> None:
         self.steps: collections.defaultdict[str, StepStats] = collections.defaultdict(StepStats)
-        self.traffic, self.prices = traffic, prices
+        self.traffic, self.rates = traffic, rates
         self.longest_call_tokens = 0
         self._clock, self._started = clock, clock()
 
@@ -101,10 +89,8 @@ class Stats:
     @property
     def cost_usd(self) -> float | None:
         """What this run's answers cost, or None without prices; refused and cut attempts are not known to cost."""
-        if self.prices is None:
-            return None
         tokens = [(s.paid_prompt_tokens, s.paid_completion_tokens) for s in self.steps.values()]
-        return self.prices.usd(sum(p for p, _ in tokens), sum(c for _, c in tokens))
+        return self.rates.usd(sum(p for p, _ in tokens), sum(c for _, c in tokens))
 
     def as_facts(self) -> dict[str, Any]:
         """For the manifest: `calls` and tokens by step are the same in every run; `timings` is about this one."""

@@ -4,6 +4,7 @@ Calls to a chat server stay in `journal/` beside the boxes, so that no later run
 journal belongs to the unfinished work alone: what it holds decides which calls form a batch.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from selflong.llm.engine import ChatModel, Engine, Message, Sampling
 from selflong.llm.event_loop import run_async
 from selflong.llm.journal import GROUP_SECONDS, Journal
 from selflong.manifest import read_json, write_json
+from selflong.rates import UNKNOWN, Rates
 from selflong.recipe_synthesis import Generator, Synthesis
 from selflong.sources import model_path
 from selflong.synthesis.blocks import ROWS_PER_BLOCK, Block, blocks_of
@@ -26,11 +28,12 @@ from selflong.token_counts import TokenCounter
 from selflong.tokens import chat_ids, control_tokens, text_counter
 
 GENERATOR_FILE = "generator.json"
+RUN_PREFIX = "run-"
 # Documents on which fast token counts must agree with the tokenizer's own before they are trusted.
 NUM_SAMPLE_TEXTS = 300
 
 
-def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks: int) -> None:
+def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks: int, rates: Rates = UNKNOWN) -> None:
     """Make the blocks that rank `rank` of `num_ranks` owns and that are not whole yet."""
     parts = parts_folder(work)
     todo = [b for b in all_blocks(synthesis, work)[rank::num_ranks] if _is_missing(b)]
@@ -51,6 +54,7 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
             synthesis.generator.context_length,
             counters.chat,
             f"{synthesis.generator.prompts}-{VERSION}",
+            rates,
         )
         bench = Workbench(
             synthesis,
@@ -63,7 +67,11 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
             contamination(synthesis, out),
             in_process,
         )
-        run_async(_make(bench, todo))
+        try:
+            run_async(_make(bench, todo))
+        finally:
+            # One file a run: a killed one leaves none, and its answers show as reused in the next.
+            write_json(parts / f"{RUN_PREFIX}{time.time_ns()}-{rank:05d}.json", engine.stats.as_facts())
 
 
 async def _make(bench: Workbench, blocks: list[Block]) -> None:

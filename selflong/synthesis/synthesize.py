@@ -11,26 +11,32 @@ from typing import Any
 
 from selflong.errors import UserError
 from selflong.manifest import read_json
+from selflong.rates import UNKNOWN, Rates
 from selflong.recipe_synthesis import Synthesis
 from selflong.records import Example
 from selflong.synthesis.blocks import Block
 from selflong.synthesis.executor import Executor, run_ranks
 from selflong.synthesis.preview import write_preview
 from selflong.synthesis.prompts import VERSION
-from selflong.synthesis.rank import GENERATOR_FILE, all_blocks, contamination, make_rank, parts_folder
+from selflong.synthesis.rank import GENERATOR_FILE, RUN_PREFIX, all_blocks, contamination, make_rank, parts_folder
 from selflong.synthesis.shards import write_config
 from selflong.synthesis.similar_instructions import similar_instructions
 from selflong.synthesis.tally import Tally
 
 
 def synthesize(
-    synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any], executor: Executor | None = None
+    synthesis: Synthesis,
+    out: Path,
+    work: Path,
+    facts: dict[str, Any],
+    executor: Executor | None = None,
+    rates: Rates = UNKNOWN,
 ) -> None:
     """Write the dataset repository's Parquet files into `work`; counts go into `facts`."""
     if executor:
         run_ranks(executor, synthesis, out, work)
     # Whatever no rank has made, or what failed there, is made here.
-    make_rank(synthesis, out, work, rank=0, num_ranks=1)
+    make_rank(synthesis, out, work, rank=0, num_ranks=1, rates=rates)
     assemble(synthesis, out, work, facts)
 
 
@@ -80,6 +86,7 @@ def assemble(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any])
         completion_tokens=dict(sorted(total.completion_tokens.items())),
         ignored=dict(sorted(total.ignored.items())),
         longest_call_tokens=total.longest_call_tokens,
+        timings=[read_json(path)["timings"] for path in sorted(parts_folder(work).glob(f"{RUN_PREFIX}*.json"))],
         decontamination=ngrams.facts() if (ngrams := contamination(synthesis, out)) else None,
         seed=synthesis.seed,
         agreement=None,

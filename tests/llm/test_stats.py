@@ -4,12 +4,13 @@ import random
 
 import pytest
 
-from selflong.llm.stats import Latencies, Prices, Stats, Traffic
+from selflong.llm.stats import Latencies, Stats, Traffic
+from selflong.rates import Rates, TokenRates
 
 
 def counted(paid: int, reused: int) -> Stats:
     now = iter([0.0, *[10.0] * 9])
-    stats = Stats(Traffic(), Prices(1.0, 10.0), clock=lambda: next(now))
+    stats = Stats(Traffic(), Rates(TokenRates(1.0, 10.0)), clock=lambda: next(now))
     for _ in range(paid):
         stats.paid("reading", 1000, 100, 0.5)
     for _ in range(reused):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from selflong.errors import UserError
+from selflong.evals.build import build_evals
 from selflong.recipe import load_recipe
 from selflong.recipe_synthesis import Synthesis
 from selflong.synthesis.corpus import build_corpus
@@ -48,11 +49,13 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     write_tiny_llama(folder / "base", SCALE)
     write_texts(folder / "texts")
     write_miniature(folder / "recipe", folder / "base", folder / "texts")
-    synthesis, out = load_recipe(folder / "recipe").synthesis, folder / "out"
-    for box in ("corpus", "index"):
+    recipe, out = load_recipe(folder / "recipe"), folder / "out"
+    synthesis = recipe.synthesis
+    for box in ("corpus", "index", "evals/data"):
         (out / box).mkdir(parents=True)
     build_corpus(synthesis.corpus, synthesis.seed, out / "corpus", {})
     build_index(synthesis.retrieval, synthesis.seed, out / "corpus", out / "index", {})
+    build_evals(recipe.evals, out, out / "evals" / "data", {})
     return Setting(folder / "recipe", out, synthesis)
 
 
@@ -63,7 +66,7 @@ def fresh(setting: Setting, tmp_path: Path) -> Callable[[str], Path]:
     def make(name: str) -> Path:
         out = tmp_path / name
         out.mkdir()
-        for box in ("corpus", "index"):
+        for box in ("corpus", "index", "evals"):
             (out / box).symlink_to(setting.out / box)
         return out
 
@@ -230,7 +233,9 @@ def test_calls_that_keep_failing_leave_rows_missing_and_listed(setting: Setting,
     with ChatServer(answer, fault=fault, models=MODELS) as server:
         facts = run(synthesis, out, server)
     replay = facts["configs"]["short_replay"]
-    assert poisoned and len(replay["failed"]) == synthesis.configs["short_replay"].num_samples - replay["kept"] > 0
+    missing = synthesis.configs["short_replay"].num_samples - replay["kept"]
+    similar = replay["dropped"].get("instruction much like an earlier one", 0)
+    assert poisoned and 0 < len(replay["failed"]) == missing - similar
     assert all("422" in cause for cause in replay["failed"].values())
     with ChatServer(answer, models=MODELS) as server:
         again = run(synthesis, out, server)
