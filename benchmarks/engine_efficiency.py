@@ -2,9 +2,10 @@
 
 A server in a process of its own has 64 slots and takes 200 ms a call. 512 samples make 4 calls each, every prompt built
 from the answer before. Efficiency = busy slot-seconds / 64 / wall, the wall from the first call to the last answer on
-disk: 1 is a perfect client. CPU is the client process's, in ms a call. Peers, in the same run and against the same
-server: bare asyncio + aiohttp without any journal, and datatrove's InferenceRunner with its resume on, if installed.
-That one commits every answer alone and durably, at most as fast as the disk syncs, so the disk's rate is told, too.
+disk: 1 is a perfect client. CPU is the client process's, in ms a call. Ours is run twice: to the last row in its shard,
+and the engine alone. Peers, in the same run and against the same server: bare asyncio + aiohttp without any journal,
+and datatrove's InferenceRunner with its resume on, if installed. That one commits every answer alone and durably, at
+most as fast as the disk syncs, so the disk's rate is told, too.
 
     python benchmarks/engine_efficiency.py [--runs 3]     # uvloop is used where it is installed: pip install .[fast]
 """
@@ -192,7 +193,15 @@ def run_datatrove(base_url: str, folder: Path) -> tuple[float, float]:
     return time.monotonic() - wall, time.process_time() - cpu
 
 
+def run_rows(base_url: str, folder: Path) -> tuple[float, float]:
+    """Ours to the last row: blocks, gates and shards as well."""
+    from clients.rows_written import run_synthesis
+
+    return run_synthesis(base_url, folder, MODEL, IN_FLIGHT, SAMPLES, CALLS_PER_SAMPLE)
+
+
 CLIENTS: dict[str, Callable[[str, Path], tuple[float, float]]] = {
+    "selflong, rows written": run_rows,
     "selflong, journal on": run_engine,
     "asyncio + aiohttp, nothing kept": run_bare,
     "datatrove, resume on": run_datatrove,

@@ -4,6 +4,7 @@ In: facts of the dataset's, base model's and stages' manifests, `results.json`, 
 of a `README.md`. No number is typed into a template; a fact that is missing stops the card (design, principle 5).
 """
 
+import collections
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,11 +34,28 @@ def render_dataset_card(name: str, facts: dict[str, Any], example: dict[str, Any
             # sorted() is stable: the first long-input config, or the first of all
             "first": sorted(facts["configs"], key=lambda c: facts["configs"][c]["kind"] != "long_input")[0],
             "longest": max(config["target_length"] for config in facts["configs"].values()),
+            "task_types": dict(sorted(total_task_types(facts).items())),
+            "cost_usd": total_cost_usd(facts),
             "kinds": {config["kind"] for config in facts["configs"].values()},
         }
     except KeyError as error:
         raise _missing(where, error) from error
     return _with_metadata(DatasetCard, where, metadata, render("dataset_cards", "dataset.md.jinja", values))
+
+
+def total_task_types(facts: dict[str, Any]) -> "collections.Counter[str]":
+    """Instructions by task type, of the rows that have several documents to read."""
+    total: collections.Counter[str] = collections.Counter()
+    for config in facts["configs"].values():
+        counts = config["task_types"]
+        total.update(counts if config["kind"] == "long_input" else {})
+    return total
+
+
+def total_cost_usd(facts: dict[str, Any]) -> float | None:
+    """What all runs cost together; None if one of them was told no prices."""
+    costs = [run["cost_usd"] for run in facts["timings"]]
+    return None if not costs or None in costs else sum(costs)
 
 
 def first_example(folder: Path) -> dict[str, Any]:
@@ -112,6 +130,15 @@ def _check_counts(where: str, facts: dict[str, Any]) -> None:
                 f"config {name}: {tried} tried, {kept} kept, {dropped} dropped and {rows} rows do not add up",
                 "rebuild the dataset box: selflong run … --force dataset",
             )
+    corpus = facts["corpus"]
+    dropped = sum(corpus["dropped"].values())
+    if corpus["pieces"] != corpus["documents"] + corpus["heldout_documents"] + dropped:
+        raise UserError(
+            where,
+            f"corpus: {corpus['pieces']} pieces, {corpus['documents']} documents, {corpus['heldout_documents']} held "
+            f"out and {dropped} dropped do not add up",
+            "rebuild the corpus box: selflong run … --force corpus",
+        )
 
 
 def _public(value: Any) -> Any:

@@ -57,8 +57,8 @@ def assemble(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any])
         similar = _similar_rows(synthesis, blocks[name])
         tally.kept -= len(similar)
         tally.dropped.update({"instruction much like an earlier one": len(similar)} if similar else {})
-        sizes: list[int] = []
-        splits = write_config(work, name, _measured(blocks[name], similar, sizes), tally.kept, synthesis.shards)
+        rows = RowFacts()
+        splits = write_config(work, name, rows.seen(blocks[name], similar), tally.kept, synthesis.shards)
         counts[name] = {
             "kind": config.kind,
             "target_length": config.target_length,
@@ -67,7 +67,7 @@ def assemble(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any])
             "dropped": dict(sorted(tally.dropped.items())),
             "failed": tally.failed,
             "splits": splits,
-            "tokens": {"min": min(sizes), "mean": round(sum(sizes) / len(sizes), 1), "max": max(sizes)},
+            **rows.as_facts(),
         }
         total.add(tally)
     write_preview(work, list(counts))
@@ -88,6 +88,7 @@ def assemble(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any])
         longest_call_tokens=total.longest_call_tokens,
         timings=[read_json(path)["timings"] for path in sorted(parts_folder(work).glob(f"{RUN_PREFIX}*.json"))],
         decontamination=ngrams.facts() if (ngrams := contamination(synthesis, out)) else None,
+        retriever=rows.retriever,
         seed=synthesis.seed,
         agreement=None,
     )
@@ -103,13 +104,28 @@ def _similar_rows(synthesis: Synthesis, blocks: list[Block]) -> set[int]:
     return {asked[position][0] for position in positions}
 
 
-def _measured(blocks: list[Block], without: set[int], sizes: list[int]) -> Iterator[Example]:
-    """Yield the rows of blocks in order and note their tokens."""
-    for block in blocks:
-        for example in block.iter_examples():
-            if example.index not in without:
-                sizes.append(example.num_tokens)
-                yield example
+class RowFacts:
+    """What is counted of a config's rows as they pass on their way to the shards."""
+
+    def __init__(self) -> None:
+        self.num_tokens: list[int] = []
+        self.task_types: collections.Counter[str] = collections.Counter()
+        self.retriever = ""
+
+    def seen(self, blocks: list[Block], without: set[int]) -> Iterator[Example]:
+        """Yield the rows of blocks in order, but for those of the given indices."""
+        for block in blocks:
+            for example in block.iter_examples():
+                if example.index not in without:
+                    self.num_tokens.append(example.num_tokens)
+                    self.task_types.update(example.task_types)
+                    self.retriever = example.retriever
+                    yield example
+
+    def as_facts(self) -> dict[str, Any]:
+        sizes = self.num_tokens
+        tokens = {"min": min(sizes), "mean": round(sum(sizes) / len(sizes), 1), "max": max(sizes)}
+        return {"tokens": tokens, "task_types": dict(sorted(self.task_types.items()))}
 
 
 def _check_failures(synthesis: Synthesis, name: str, tally: Tally) -> None:

@@ -9,6 +9,10 @@ CORPUS: dict[str, Any] = {
     "facts": 331,
     "source": "python-docs",
     "license": "PSF-2.0",
+    "texts_read": 431,
+    "pieces": 520,
+    "dropped": {"exact duplicate": 12, "shorter than min_document_chars": 48},
+    "licenses": {"PSF-2.0": 460},
 }
 
 
@@ -21,6 +25,8 @@ def dataset_facts() -> dict[str, Any]:
             "tried": tried,
             "kept": kept,
             "dropped": dropped,
+            "failed": {},
+            "task_types": {"question": kept},
             "splits": {"train": kept - 4, "validation": 4},
             "tokens": {"min": length - 9, "mean": length - 2.25, "max": length},
         }
@@ -47,6 +53,16 @@ def dataset_facts() -> dict[str, Any]:
             "prompt_version": "1",
         },
         "calls": {"instruction": 1_812, "topic": 20, "reading": 15_240, "response": 1_531},
+        "prompt_tokens": {"instruction": 90_000, "topic": 900, "reading": 1_200_000, "response": 40_000},
+        "completion_tokens": {"instruction": 14_000, "topic": 60, "reading": 30_000, "response": 9_000},
+        "planned": {
+            "calls": {"instruction": 1_700, "topic": 20, "reading": 15_000, "response": 1_500},
+            "prompt_tokens": {"instruction": 80_000, "topic": 900, "reading": 1_100_000, "response": 40_000},
+            "completion_tokens": {"instruction": 13_000, "topic": 60, "reading": 31_000, "response": 9_000},
+        },
+        "retriever": "bm25",
+        "decontamination": None,
+        "timings": [],
         "ignored": {"malformed reading": 41, "nothing to ask": 230},
         "longest_call_tokens": 126,
         "corpus": dict(CORPUS),

@@ -35,7 +35,8 @@ def model_card(**changes: Any) -> str:
 
 def paths_of(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every key of nested facts that no recipe chooses: not the names of configs, steps and reasons."""
-    if not isinstance(content, dict) or path[-1:] in (("dropped",), ("calls",), ("ignored",)):
+    names = {"dropped", "calls", "ignored", "failed", "task_types", "prompt_tokens", "completion_tokens", "licenses"}
+    if not isinstance(content, dict) or (path and path[-1] in names):
         return []
     keys = [] if path == ("configs",) else [(*path, key) for key in content]
     return keys + [p for key, value in content.items() for p in paths_of(value, (*path, key))]
