@@ -36,8 +36,11 @@ class Journal:
     that a resumed run forms the same batches and gives the same bytes.
     """
 
-    def __init__(self, path: Path, group_seconds: float | None = GROUP_SECONDS) -> None:
-        """Open or create. Raises UserError if the file cannot be read or is of another layout."""
+    def __init__(self, path: Path, group_seconds: float | None = GROUP_SECONDS, finished: Sequence[Path] = ()) -> None:
+        """Open or create; `finished` are journals that nobody writes to any more, whose answers count as well.
+
+        Raises UserError if a file cannot be read or is of another layout.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.group_seconds = path, group_seconds
         self._group: dict[str, tuple[Any, ...]] = {}
@@ -48,6 +51,7 @@ class Journal:
             self._prepare()
         except sqlite3.Error as error:
             raise self._unusable(error) from error
+        self._finished = [Journal(other) for other in finished]
 
     @staticmethod
     def key(
@@ -69,7 +73,9 @@ class Journal:
             row = self.database.execute(f"SELECT {', '.join(COLUMNS)} FROM calls WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             raise self._unusable(error) from error
-        return dict(zip(COLUMNS, row, strict=True)) if row else None
+        if row:
+            return dict(zip(COLUMNS, row, strict=True))
+        return next((answer for other in self._finished if (answer := other.get(key)) is not None), None)
 
     def put(self, key: str, step: str, answer: Mapping[str, Any]) -> None:
         """Store an answer in the open group; call it from the event loop, which commits the group when it is due."""
@@ -137,4 +143,5 @@ class Journal:
             if self.group_seconds is not None:
                 self.commit()
         finally:
-            self.database.close()
+            for journal in (self, *self._finished):
+                journal.database.close()

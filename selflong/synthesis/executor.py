@@ -32,9 +32,10 @@ class MakeRank:
     synthesis: Synthesis
     out: Path
     work: Path
+    own_journal: bool
 
     def __call__(self, data: object, rank: int, world_size: int) -> None:
-        make_rank(self.synthesis, self.out, self.work, rank, world_size)
+        make_rank(self.synthesis, self.out, self.work, rank, world_size, own_journal=self.own_journal)
 
 
 def check_executor(executor: Executor, synthesis: Synthesis) -> None:
@@ -57,7 +58,7 @@ def check_executor(executor: Executor, synthesis: Synthesis) -> None:
 
 def run_ranks(executor: Executor, synthesis: Synthesis, out: Path, work: Path) -> None:
     """Make the rows by ranks. Raises Submitted once Slurm has taken the job."""
-    step = MakeRank(synthesis, out.resolve(), work.resolve())
+    step = MakeRank(synthesis, out.resolve(), work.resolve(), own_journal=executor.kind == "slurm")
     logs = work.resolve() / ".resume" / f"ranks-{executor.num_ranks}"
     if executor.kind == "local":
         from datatrove.executor import LocalPipelineExecutor
@@ -75,7 +76,7 @@ def run_ranks(executor: Executor, synthesis: Synthesis, out: Path, work: Path) -
 def render_slurm_job(executor: Executor, synthesis: Synthesis) -> str:
     """Return the script that sbatch would get, without writing or starting anything."""
     with tempfile.TemporaryDirectory() as folder:
-        job = _slurm(executor, MakeRank(synthesis, Path(), Path()), Path(folder))
+        job = _slurm(executor, MakeRank(synthesis, Path(), Path(), own_journal=True), Path(folder))
         command = f"srun -l -n 1 launch_pickled_pipeline {folder}/executor.pik"
         script = job.get_launch_file_contents(job.get_sbatch_args(executor.num_ranks), command)
         return str(script).replace(folder, f"<out>/dataset.work/.resume/ranks-{executor.num_ranks}")

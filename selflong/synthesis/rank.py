@@ -33,7 +33,15 @@ RUN_PREFIX = "run-"
 NUM_SAMPLE_TEXTS = 300
 
 
-def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks: int, rates: Rates = UNKNOWN) -> None:
+def make_rank(
+    synthesis: Synthesis,
+    out: Path,
+    work: Path,
+    rank: int,
+    num_ranks: int,
+    rates: Rates = UNKNOWN,
+    own_journal: bool = False,
+) -> None:
     """Make the blocks that rank `rank` of `num_ranks` owns and that are not whole yet."""
     parts = parts_folder(work)
     todo = [b for b in all_blocks(synthesis, work)[rank::num_ranks] if _is_missing(b)]
@@ -43,7 +51,7 @@ def make_rank(synthesis: Synthesis, out: Path, work: Path, rank: int, num_ranks:
     model, tokenizer = open_generator(synthesis.generator, out)
     counters = _generator_counters(tokenizer)
     _record_generator(parts / GENERATOR_FILE, model.identity)
-    journal = Journal(parts / "calls.sqlite", None) if in_process else Journal(_calls(out, rank), GROUP_SECONDS)
+    journal = Journal(parts / "calls.sqlite", None) if in_process else open_journal(out, own_journal, rank)
     documents = read_documents(out / "corpus" / "documents.arrow")
     sample = [documents[i].text for i in range(0, len(documents), max(1, len(documents) // NUM_SAMPLE_TEXTS))]
     student = TokenCounter(_load_tokenizer(synthesis.student, out), sample)
@@ -142,9 +150,17 @@ def _load_tokenizer(reference: str, out: Path) -> Any:
     return AutoTokenizer.from_pretrained(model_path(reference, out))
 
 
-def _calls(out: Path, rank: int) -> Path:
-    """The journal of a rank: each writes its own file."""
-    return out / "journal" / f"calls-{rank:05d}.sqlite"
+def open_journal(out: Path, own: bool, rank: int) -> Journal:
+    """The journal of all calls to a chat server, or a rank's `own`, which reads the common one.
+
+    Processes of one machine share a file; over a network file system SQLite cannot. Once the ranks have ended, the
+    common journal reads theirs.
+    """
+    folder = out / "journal"
+    common, ranks = folder / "calls.sqlite", sorted(folder.glob("rank-*.sqlite"))
+    if own:
+        return Journal(folder / f"rank-{rank:05d}.sqlite", GROUP_SECONDS, [common] if common.exists() else [])
+    return Journal(common, GROUP_SECONDS, ranks)
 
 
 def _record_generator(path: Path, identity: str) -> None:

@@ -116,7 +116,7 @@ def test_documents_are_told_apart_by_where_they_begin() -> None:
     assert after.documents[0].start_percent == 0 < after.documents[1].start_percent < after.documents[2].start_percent
     turn = "\n\n".join([QUESTIONS[0], *texts])  # the instruction before its documents, and again inside the last one
     made = example(texts=texts, prompt=({"role": "user", "content": turn},), instructions=QUESTIONS[:1])
-    before = view(row(made, document_spans=spans_of(texts, before=len(QUESTIONS[0]) + 2)))
+    before = view(row(made, document_spans=spans_of(texts, before=len(QUESTIONS[0]) + 2), relevant_documents=None))
     assert [d.text for d in before.documents] == texts
     assert before.documents[0].start_percent == 0 and before.documents[0].is_relevant is None
 
@@ -156,7 +156,7 @@ def test_long_texts_are_cut_in_the_middle_and_say_by_how_much() -> None:
 def test_a_row_of_4_mb_is_read_alone(tmp_path: Path) -> None:
     """Twelve random rows of 4 MB in one row group: memory is that of one, and a summary reads none of them."""
     rows = [example(i, [os.urandom(2_000_000).hex()], QUESTIONS[:1], document_ids=("a",)) for i in range(12)]
-    write_config(tmp_path, "long", rows, Shards(rows_per_shard=12, validation_percent=0))
+    write_config(tmp_path, "long", rows, len(rows), Shards(rows_per_shard=12, validation_percent=0))
     wanted = rows[7].prompt[0]["content"]
     del rows
     opened = open_dataset(str(tmp_path))
@@ -175,7 +175,7 @@ def test_a_row_of_4_mb_is_read_alone(tmp_path: Path) -> None:
 def test_rows_without_the_newer_columns_are_shown_as_far_as_they_go(tmp_path: Path) -> None:
     """A dataset as the first release wrote it: its manifest knows the target length."""
     newer = ["attempt", "target_length", "task_types", "readings", "num_completion_tokens", "retriever"]
-    write_config(tmp_path, "long", [example()], Shards(rows_per_shard=4, validation_percent=0))
+    write_config(tmp_path, "long", [example()], 1, Shards(rows_per_shard=4, validation_percent=0))
     path = tmp_path / "long" / "train-00000-of-00001.parquet"
     pq.write_table(pq.read_table(path).drop_columns(newer), path)
     assert "2,028 tokens\n" in inspect(str(tmp_path), None, "train", 0, None)
@@ -198,7 +198,7 @@ def test_a_strange_manifest_is_no_obstacle(dataset: Path, content: str) -> None:
 
 def test_gates_are_those_of_the_dataset_box(tmp_path: Path) -> None:
     """The manifest's names are those that the card reads."""
-    write_config(tmp_path, "long_input_256", [example()], Shards(rows_per_shard=4, validation_percent=0))
+    write_config(tmp_path, "long_input_256", [example()], 1, Shards(rows_per_shard=4, validation_percent=0))
     (tmp_path / "manifest.json").write_text(json.dumps({"facts": facts.dataset_facts()}))
     gates = open_dataset(str(tmp_path)).gates("long_input_256")
     assert gates and (gates.tried, gates.kept) == (1100, 1000)
