@@ -119,7 +119,7 @@ def test_wording_is_about_as_long_as_the_prompts() -> None:
     from selflong.synthesis.prompts import load_prompts
 
     for name, tokens in assumed.WORDING_TOKENS.items():
-        prompts = load_prompts(name)
+        prompts = load_prompts(name, ())
         chars = max(
             len(prompts.instruction("", "question")), len(prompts.reading("", "")), len(prompts.response("", [""]))
         )

@@ -75,7 +75,7 @@ def test_its_text_is_kept_to_the_letter_and_template_code_is_not_run(tokenizer: 
 def test_a_training_row_of_an_attacking_document_takes_loss_on_the_response_alone(tokenizer: Any) -> None:
     text = hostile(tokenizer)
     messages = chat(text, "An answer.")
-    row = {"index": 0, "kind": "short", "prompt": messages[:1], "completion": messages[1:]}
+    row = {"index": 0, "kind": "short_replay", "prompt": messages[:1], "completion": messages[1:]}
     encoded = encode(tokenizer, row)
     ids = encoded.input_ids.tolist()
     assert control_ids(tokenizer, ids) == control_ids(tokenizer, chat_ids(tokenizer, chat("a", "b")))

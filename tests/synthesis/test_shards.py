@@ -34,6 +34,8 @@ def example(index: int, chars: int = 40, kind: str = "long_input") -> Example:
         instructions=("Which?",),
         task_types=("question",),
         document_ids=("a", "b"),
+        document_spans=((0, 1), (2, 3)),
+        relevant_documents=(1,),
         relevant_depths_percent=(50.0,),
         readings=(),
         num_tokens=chars // 4,
@@ -151,7 +153,7 @@ def test_forty_rows_of_four_megabytes_map_without_overflow(tmp_path: Path) -> No
 
 def test_the_preview_has_cut_texts_and_every_column(tmp_path: Path) -> None:
     write_config(tmp_path, "long", (example(i, 40_000) for i in range(30)), 30, Shards(8, 10))
-    several = [dataclasses.replace(example(i, kind="short"), completion="y" * 5000) for i in range(3)]
+    several = [dataclasses.replace(example(i, kind="short_replay"), completion="y" * 5000) for i in range(3)]
     write_config(tmp_path, "short", iter(several), 3, Shards(8, 0))
     write_preview(tmp_path, ["long", "short"])
     assert [p.name for p in (tmp_path / PREVIEW).iterdir()] == ["preview-00000-of-00001.parquet"]

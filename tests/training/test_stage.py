@@ -41,7 +41,7 @@ def out(tmp_path: Path, tiny_model_dir: Path) -> Path:
 
 
 def recipe(parent: Path, **trl: Any) -> TrainRecipe:
-    data = (DataShare("dataset:long_input", 0.5), DataShare("dataset:short", 0.5))
+    data = (DataShare("dataset:long_input", 0.5), DataShare("dataset:short_replay", 0.5))
     keys: dict[str, Any] = {
         "model_name_or_path": str(parent), "max_length": 256, "max_steps": 3, "per_device_train_batch_size": 2,
         "learning_rate": 1e-3, "bf16": False, "use_cpu": True, "gradient_checkpointing": False, "save_strategy": "no",
