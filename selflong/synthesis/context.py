@@ -15,7 +15,7 @@ from selflong.synthesis.draft import Draft, DroppedError, turn
 from selflong.token_counts import Joined
 
 MIN_FILL = 0.98
-# Less room than this is left empty rather than filled with the first word of another document.
+# Less room than this is left empty rather than filled with the first letters of a document.
 SLIVER_TOKENS = 4
 
 
@@ -76,7 +76,8 @@ def make_room(
                 raise DroppedError("everything is relevant, nothing gives way to the response")
             piece = kept.pop(givers[0])
             size = bench.count_student_tokens(piece.text)
-            text = cut_to_tokens(piece.text, size - excess, bench.count_student_tokens) if size > excess else ""
+            left = size - excess
+            text = cut_to_tokens(piece.text, left, bench.count_student_tokens) if left >= SLIVER_TOKENS else ""
             must_stay = piece.text[: relevant.get(piece.rank, 0)]
             if len(text) <= len(must_stay):
                 text = must_stay

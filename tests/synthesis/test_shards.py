@@ -1,6 +1,7 @@
 """Shards of rows of any length stream in and out: order, splits, sizes, bytes."""
 
 import dataclasses
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_the_preview_has_cut_texts_and_every_column(tmp_path: Path) -> None:
         "parquet", data_files=str(tmp_path / PREVIEW / "*"), split="train", cache_dir=str(tmp_path / "cache")
     )
     assert [(r["kind"], r["index"]) for r in rows] == [("long_input", i) for i in range(20)] + [
-        ("short", i) for i in range(3)
+        ("short_replay", i) for i in range(3)
     ]
     whole = example(3, 40_000).as_row()
     text, cut = whole["prompt"][0]["content"], rows[3]["prompt"][0]["content"]
@@ -170,4 +171,4 @@ def test_the_preview_has_cut_texts_and_every_column(tmp_path: Path) -> None:
     assert "[… 3,000 characters left out …]" in rows[20]["completion"][0]["content"]
     assert rows[20]["prompt"][0]["content"] == several[0].prompt[0]["content"]
     for column in set(whole) - {"prompt"}:
-        assert rows[3][column] == (list(whole[column]) if isinstance(whole[column], tuple) else whole[column]), column
+        assert rows[3][column] == json.loads(json.dumps(whole[column])), column

@@ -163,6 +163,7 @@ def test_spans_hold_the_documents_and_what_was_read_stays_whole(benches: Any) ->
         # What the response says stands in the row, whatever gave way.
         assert any(example.completion.rstrip(".") in text for text in held)
         assert example.readings[0].num_chunks >= len(held) and example.readings[0].num_relevant_chunks >= 1
+        assert min(map(count_words, held)) >= 3, "a sliver of a document"
     assert 3 <= first <= 17 and cut > 5
 
 
