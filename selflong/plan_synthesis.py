@@ -16,7 +16,6 @@ STEPS = ("instruction", "reading", "round trip", "response", "topic", "open prom
 ZSTD_RATIO = 25.0 / 65.0
 """Parquet bytes a byte of text: 100 rows of 650 kB gave 25.0 MB with the writer's settings of `synthesis/shards.py`."""
 
-INDEX_SHARD_DOCUMENTS = 500_000
 INDEXING_BYTES_PER_CHAR, INDEX_BYTES_PER_CHAR = 9.0, 1.2
 """bm25s 0.3.16 on documents of 220 words, about 1,300 characters: 12 KB a document at the peak of indexing, 1.6 KB on
 disk. It follows the words: 1,600 words a document took 6 times the memory and the disk of 220 (measured)."""
@@ -72,7 +71,8 @@ class CorpusPlan:
 
     document_chars: float
     documents: int | None
-    parquet_bytes: int | None
+    shard_documents: int
+    disk_bytes: int | None
     index_bytes: int | None
     indexing_bytes: int | None
     """Memory at the peak of indexing one shard."""
@@ -237,15 +237,17 @@ def _step(synthesis: Synthesis, calls: float, prompt_tokens: float, replies: flo
 def _corpus(synthesis: Synthesis, expected: Expected) -> CorpusPlan:
     documents = synthesis.corpus.max_documents
     if documents is None:
-        return CorpusPlan(expected.document_chars, None, None, None, None)
+        return CorpusPlan(expected.document_chars, None, synthesis.retrieval.shard_documents, None, None, None)
     heldout = synthesis.corpus.heldout_percent / 100
     text = documents * expected.document_chars
     indexed = text * (1 - heldout)
-    shards = math.ceil(documents * (1 - heldout) / INDEX_SHARD_DOCUMENTS)
+    shards = math.ceil(documents * (1 - heldout) / synthesis.retrieval.shard_documents)
     return CorpusPlan(
         document_chars=expected.document_chars,
         documents=documents,
-        parquet_bytes=round((text + indexed) * ZSTD_RATIO),  # documents.parquet, passages.parquet and heldout.parquet
+        shard_documents=synthesis.retrieval.shard_documents,
+        # documents.arrow as it is, for random access; passages.parquet and heldout.parquet compressed.
+        disk_bytes=round(indexed + text * ZSTD_RATIO),
         index_bytes=round(indexed * INDEX_BYTES_PER_CHAR),
         indexing_bytes=round(indexed / shards * INDEXING_BYTES_PER_CHAR),
     )

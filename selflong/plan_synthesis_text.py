@@ -3,7 +3,6 @@
 from selflong import plan_assumptions as assumed
 from selflong.plan_synthesis import (
     INDEX_BYTES_PER_CHAR,
-    INDEX_SHARD_DOCUMENTS,
     INDEXING_BYTES_PER_CHAR,
     ZSTD_RATIO,
     CorpusPlan,
@@ -126,7 +125,7 @@ def _findings(synthesis: Synthesis) -> str:
 def _disk(plan: SynthesisPlan) -> str:
     corpus = plan.corpus
     sizes = {
-        "corpus: Parquet": corpus.parquet_bytes,
+        "corpus": corpus.disk_bytes,
         "bm25 index: disk": corpus.index_bytes,
         "bm25 index: memory at its peak": corpus.indexing_bytes,
         "dataset: Parquet": plan.parquet_bytes,
@@ -142,9 +141,9 @@ def _disk_formulas(corpus: CorpusPlan) -> list[str]:
         documents = f"at most {corpus.documents:,} documents of {corpus.document_chars:,.0f} characters in the mean"
     return [
         documents,
-        f"corpus = characters x {ZSTD_RATIO:.3f}, twice but for the held out (documents.parquet, passages.parquet)",
+        f"corpus = characters (documents.arrow) + characters x {ZSTD_RATIO:.3f} (passages.parquet, heldout.parquet)",
         f"index = characters x {INDEX_BYTES_PER_CHAR:g} B on disk, x {INDEXING_BYTES_PER_CHAR:g} B at the peak of "
-        f"building a shard of {INDEX_SHARD_DOCUMENTS:,} documents",
+        f"building a shard of {corpus.shard_documents:,} documents (bm25)",
     ]
 
 
