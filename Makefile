@@ -26,8 +26,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## one script per claim of speed
-	@for script in benchmarks/*.py; do [ -e "$$script" ] || { echo "no benchmarks yet"; continue; }; $(BIN)/python $$script; done
+bench: $(STAMP)  ## one script per claim of speed, with the peers it names; reading_filter.py needs `make demo` first
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check numba==0.68.1 tantivy==0.27.0
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove the environment and all products
 	rm -rf $(VENV) out

@@ -4,6 +4,7 @@ Calls to a chat server stay in `journal/` beside the boxes, so that no later run
 journal belongs to the unfinished work alone: what it holds decides which calls form a batch.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from selflong.synthesis.retrieval import open_retriever
 from selflong.token_counts import TokenCounter
 from selflong.tokens import chat_ids, control_tokens, text_counter
 
-GENERATOR_FILE = "generator.json"
+MADE_WITH_FILE = "made_with.json"
 RUN_PREFIX = "run-"
 # Documents on which fast token counts must agree with the tokenizer's own before they are trusted.
 NUM_SAMPLE_TEXTS = 300
@@ -49,30 +50,31 @@ def make_rank(
         return
     in_process = is_in_process(synthesis.generator)
     model, tokenizer = open_generator(synthesis.generator, out)
-    counters = _generator_counters(tokenizer)
-    _record_generator(parts / GENERATOR_FILE, model.identity)
     journal = Journal(parts / "calls.sqlite", None) if in_process else open_journal(out, own_journal, rank)
     documents = read_documents(out / "corpus" / "documents.arrow")
     sample = [documents[i].text for i in range(0, len(documents), max(1, len(documents) // NUM_SAMPLE_TEXTS))]
+    counters = _generator_counters(tokenizer, None if in_process else TokenCounter(tokenizer, sample))
     student = TokenCounter(_load_tokenizer(synthesis.student, out), sample)
+    retriever, ngrams = open_retriever(synthesis.retrieval, out / "index"), contamination(synthesis, out)
+    _record(parts / MADE_WITH_FILE, model.identity, retriever.name, ngrams)
     with journal:
         engine = Engine(
             model,
             journal,
             synthesis.generator.context_length,
-            counters.chat,
+            counters.chat if in_process else None,  # a server checks for itself; counting twice costs a call's time
             f"{synthesis.generator.prompts}-{VERSION}",
             rates,
         )
         bench = Workbench(
             synthesis,
             documents,
-            open_retriever(synthesis.retrieval, out / "index"),
+            retriever,
             engine,
             load_prompts(synthesis.generator.prompts, control_tokens(tokenizer)),
             counters,
             Counters(student.count, student.count_chat),
-            contamination(synthesis, out),
+            ngrams,
             in_process,
         )
         try:
@@ -135,13 +137,18 @@ def open_generator(generator: Generator, out: Path) -> tuple[ChatModel, Any]:
     return endpoint, tokenizer
 
 
-def _generator_counters(tokenizer: Any) -> Counters:
-    """Counters of a generator, whose chat ends with the header of its own reply."""
+def _generator_counters(tokenizer: Any, fast: TokenCounter | None) -> Counters:
+    """Counters of a generator, whose chat ends with the header of its own reply. `fast` counts ordinary texts."""
+    exact, control = text_counter(tokenizer), re.compile("|".join(map(re.escape, control_tokens(tokenizer))) or "(?!)")
+
+    def count(text: str) -> int:
+        # A control token in a document is text, in prompts as in rows; the fast counter takes it for the token.
+        return exact(text) if fast is None or control.search(text) else fast.count(text)
 
     def count_chat(messages: Sequence[Message]) -> int:
         return len(chat_ids(tokenizer, messages, add_generation_prompt=True))
 
-    return Counters(text_counter(tokenizer), count_chat)
+    return Counters(count, count_chat)
 
 
 def _load_tokenizer(reference: str, out: Path) -> Any:
@@ -163,13 +170,14 @@ def open_journal(out: Path, own: bool, rank: int) -> Journal:
     return Journal(common, GROUP_SECONDS, ranks)
 
 
-def _record_generator(path: Path, identity: str) -> None:
-    """Note which generator the parts come from. Raises UserError if others were made by another one."""
-    if path.exists() and read_json(path)["identity"] != identity:
+def _record(path: Path, identity: str, retriever: str, ngrams: Ngrams | None) -> None:
+    """Note what the parts are made with. Raises UserError if others were made by another generator."""
+    if path.exists() and read_json(path)["generator"] != identity:
         raise UserError(
             "generator",
-            f"is {identity}, but rows of this run were already made by {read_json(path)['identity']}",
+            f"is {identity}, but rows of this run were already made by {read_json(path)['generator']}",
             f"serve that one, or remove {path.parent} to start anew (its calls stay in journal/)",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"identity": identity})
+    decontamination = ngrams.facts() if ngrams else None
+    write_json(path, {"generator": identity, "retriever": retriever, "decontamination": decontamination})

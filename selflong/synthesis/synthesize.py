@@ -18,7 +18,7 @@ from selflong.synthesis.blocks import Block
 from selflong.synthesis.executor import Executor, run_ranks
 from selflong.synthesis.preview import write_preview
 from selflong.synthesis.prompts import VERSION
-from selflong.synthesis.rank import GENERATOR_FILE, RUN_PREFIX, all_blocks, contamination, make_rank, parts_folder
+from selflong.synthesis.rank import MADE_WITH_FILE, RUN_PREFIX, all_blocks, make_rank, parts_folder
 from selflong.synthesis.shards import write_config
 from selflong.synthesis.similar_instructions import similar_instructions
 from selflong.synthesis.tally import Tally
@@ -37,10 +37,10 @@ def synthesize(
         run_ranks(executor, synthesis, out, work)
     # Whatever no rank has made, or what failed there, is made here.
     make_rank(synthesis, out, work, rank=0, num_ranks=1, rates=rates)
-    assemble(synthesis, out, work, facts)
+    assemble(synthesis, work, facts)
 
 
-def assemble(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any]) -> None:
+def assemble(synthesis: Synthesis, work: Path, facts: dict[str, Any]) -> None:
     """Write the shards of every config from its blocks, in the order of rows, and the facts about them.
 
     Raises UserError if a block is missing or too many rows of a config are.
@@ -48,50 +48,60 @@ def assemble(synthesis: Synthesis, out: Path, work: Path, facts: dict[str, Any])
     blocks = collections.defaultdict(list)
     for block in all_blocks(synthesis, work):
         blocks[block.name].append(block)
-    counts, total = {}, Tally()
-    for name, config in synthesis.configs.items():
+    configs, total = {}, Tally()
+    for name in synthesis.configs:
         tally = Tally()
         for block in blocks[name]:
             tally.add(_whole(block))
         _check_failures(synthesis, name, tally)
-        similar = _similar_rows(synthesis, blocks[name])
-        tally.kept -= len(similar)
-        tally.dropped.update({"instruction much like an earlier one": len(similar)} if similar else {})
-        rows = RowFacts()
-        splits = write_config(work, name, rows.seen(blocks[name], similar), tally.kept, synthesis.shards)
-        counts[name] = {
-            "kind": config.kind,
-            "target_length": config.target_length,
-            "tried": tally.tried,
-            "kept": tally.kept,
-            "dropped": dict(sorted(tally.dropped.items())),
-            "failed": tally.failed,
-            "splits": splits,
-            **rows.as_facts(),
-        }
+        configs[name] = _write(synthesis, name, blocks[name], tally, work)
         total.add(tally)
-    write_preview(work, list(counts))
-    generator = synthesis.generator
+    write_preview(work, list(configs))
+    made_with = read_json(parts_folder(work) / MADE_WITH_FILE)
     facts.update(
-        configs=counts,
-        generator={
-            "model": generator.model,
-            "sha256": read_json(parts_folder(work) / GENERATOR_FILE)["identity"],
-            "context_length": generator.context_length,
-            "prompts": generator.prompts,
-            "prompt_version": VERSION,
-        },
+        configs=configs,
+        generator=_generator_facts(synthesis, made_with["generator"]),
+        retriever=made_with["retriever"],
+        decontamination=made_with["decontamination"],
         calls=dict(sorted(total.calls.items())),
         prompt_tokens=dict(sorted(total.prompt_tokens.items())),
         completion_tokens=dict(sorted(total.completion_tokens.items())),
         ignored=dict(sorted(total.ignored.items())),
         longest_call_tokens=total.longest_call_tokens,
         timings=[read_json(path)["timings"] for path in sorted(parts_folder(work).glob(f"{RUN_PREFIX}*.json"))],
-        decontamination=ngrams.facts() if (ngrams := contamination(synthesis, out)) else None,
-        retriever=rows.retriever,
         seed=synthesis.seed,
         agreement=None,
     )
+
+
+def _write(synthesis: Synthesis, name: str, blocks: list[Block], tally: Tally, work: Path) -> dict[str, Any]:
+    """Write one config's shards, without rows whose instructions are too similar; return its facts."""
+    config, similar, rows = synthesis.configs[name], _similar_rows(synthesis, blocks), RowFacts()
+    tally.kept -= len(similar)
+    if similar:
+        tally.dropped["instruction much like an earlier one"] += len(similar)
+    splits = write_config(work, name, rows.seen(blocks, similar), tally.kept, synthesis.shards)
+    return {
+        "kind": config.kind,
+        "target_length": config.target_length,
+        "tried": tally.tried,
+        "kept": tally.kept,
+        "dropped": dict(sorted(tally.dropped.items())),
+        "failed": tally.failed,
+        "splits": splits,
+        **rows.as_facts(),
+    }
+
+
+def _generator_facts(synthesis: Synthesis, identity: str) -> dict[str, Any]:
+    generator = synthesis.generator
+    return {
+        "model": generator.model,
+        "sha256": identity,
+        "context_length": generator.context_length,
+        "prompts": generator.prompts,
+        "prompt_version": VERSION,
+    }
 
 
 def _similar_rows(synthesis: Synthesis, blocks: list[Block]) -> set[int]:
@@ -110,7 +120,6 @@ class RowFacts:
     def __init__(self) -> None:
         self.num_tokens: list[int] = []
         self.task_types: collections.Counter[str] = collections.Counter()
-        self.retriever = ""
 
     def seen(self, blocks: list[Block], without: set[int]) -> Iterator[Example]:
         """Yield the rows of blocks in order, but for those of the given indices."""
@@ -119,7 +128,6 @@ class RowFacts:
                 if example.index not in without:
                     self.num_tokens.append(example.num_tokens)
                     self.task_types.update(example.task_types)
-                    self.retriever = example.retriever
                     yield example
 
     def as_facts(self) -> dict[str, Any]:
