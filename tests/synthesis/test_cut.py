@@ -57,3 +57,11 @@ def test_words_are_whole_where_there_are_words() -> None:
     assert cut_to_tokens("several longer words", 20, len) == "several longer words"
     assert cut_to_tokens("x" * 100, 12, len) == "x" * 12
     assert cut_to_tokens("text", 0, len) == ""
+
+
+def test_a_shorter_text_with_more_tokens_is_not_taken() -> None:
+    def count(text: str) -> int:
+        return len(text.split()) + text.endswith("a")
+
+    assert count("b b b a ") == 4 and count("b b b a") == 5
+    assert cut_to_tokens("b b b a c c c c c c c", 4, count) == "b b b"
