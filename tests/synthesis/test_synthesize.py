@@ -176,6 +176,30 @@ def test_ten_kills_at_random_give_the_same_bytes_and_pay_twice_only_for_what_was
     assert shards(whole) == shards(killed)
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_within_seconds_and_keeps_what_was_paid_for(setting: Setting, tmp_path: Path) -> None:
+    slow = Fault(delay_seconds=0.3)
+    command = [sys.executable, "-m", "selflong", "synthesize", str(setting.recipe), "--out", str(tmp_path / "out")]
+    with ChatServer(answer, fault=lambda number: slow, models=MODELS) as server:
+        environment = {**os.environ, "SELFLONG_BASE_URL": server.base_url, "HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        while len(server.requests) < 60:
+            assert process.poll() is None, "the run ended before it could be stopped"
+            time.sleep(0.01)
+        stopped = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert time.monotonic() - stopped < 5
+        assert process.returncode == 130 and "run the same command again to go on" in said
+        answered = {request.key for request in server.requests if request.answered}
+        first = len(server.requests)
+        slow = Fault()
+        assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+        again = {request.key for request in server.requests[first:]}
+    # An answer may be on its way while the process goes.
+    assert len(answered & again) <= 2 and len(answered) > 40
+
+
 def test_what_ranks_paid_for_in_journals_of_their_own_is_not_paid_again(
     setting: Setting, fresh: Callable[[str], Path]
 ) -> None:
