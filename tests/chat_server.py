@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 from aiohttp import web
+
+from tests.loopback import LoopbackServer
 
 Message = dict[str, str]
 
@@ -47,7 +47,7 @@ def count_words(text: str) -> int:
     return len(text.split())
 
 
-class ChatServer:
+class ChatServer(LoopbackServer):
     """Serves `answer(messages)` on an ephemeral port of 127.0.0.1 while the context lasts.
 
     `fault(number)` is asked for every call, counted from 0; `models`, `info` and `props` are what /v1/models, /info
@@ -67,37 +67,12 @@ class ChatServer:
         self.requests: list[Request] = []
         self.probes: list[str] = []
         self.busy = self.most_busy = 0
-        self.base_url = ""
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        super().__init__()
 
-    def __enter__(self) -> "ChatServer":
-        self._thread.start()
-        assert self._ready.wait(30), "the chat server did not start"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(30)
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/chat/completions", self._complete)
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/chat/completions", self._complete)
         for path in self.pages:
-            app.router.add_get(path, self._tell)
-        runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-        self._loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        self._loop.run_until_complete(site.start())
-        host, port = runner.addresses[0][:2]
-        self.base_url = f"http://{host}:{port}/v1"
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        self._loop.close()
+            router.add_get(path, self._tell)
 
     async def _tell(self, request: web.Request) -> web.Response:
         self.probes.append(request.path)

@@ -6,19 +6,18 @@ Shapes: OpenAI's API reference, "Create embeddings" (`object: list`, `data[].{ob
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 from aiohttp import web
 
 from tests.chat_server import Fault
+from tests.loopback import LoopbackServer
 
 OVERLOADED = Fault(status=429, body='{"error": "Model is overloaded", "error_type": "overloaded"}')
 
 
-class EmbeddingsServer:
+class EmbeddingsServer(LoopbackServer):
     """Serves `embed(text)` on an ephemeral port of 127.0.0.1 while the context lasts.
 
     `fault(number)` is asked for every request, counted from 0. Entries of `data` stand in reverse order: the protocol
@@ -31,39 +30,15 @@ class EmbeddingsServer:
         self.embed, self.fault = embed, fault
         self.requests: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
-        self.url = ""
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        super().__init__()
 
-    def __enter__(self) -> "EmbeddingsServer":
-        self._thread.start()
-        assert self._ready.wait(30), "the embeddings server did not start"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(30)
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/embeddings", self._reply)
 
     @property
     def texts(self) -> list[str]:
         """Every text that was asked for, also by requests that failed."""
         return [text for request in self.requests for text in request["input"]]
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/embeddings", self._reply)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        self._loop.run_until_complete(runner.setup())
-        self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-        host, port = runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}/v1"
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        self._loop.close()
 
     async def _reply(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

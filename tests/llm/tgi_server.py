@@ -12,18 +12,17 @@ Errors are {"error", "error_type"}: lib.rs `struct ErrorResponse`.
 """
 
 import asyncio
-import threading
-from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from aiohttp import web
+
+from tests.loopback import LoopbackServer
 
 VERSION = "3.3.7"
 SHA = "0e9e39f249a16976918f6564b8830bc894c89659"
 
 
-class TgiServer:
+class TgiServer(LoopbackServer):
     """Serves `model_id` on an ephemeral port of 127.0.0.1 while the context lasts; answers echo the last message."""
 
     def __init__(
@@ -38,41 +37,12 @@ class TgiServer:
         self.max_concurrent_requests, self.seconds = max_concurrent_requests, seconds
         self.bodies: list[dict[str, Any]] = []
         self.answered = self.refused = self.busy = 0
-        self.url = ""
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        super().__init__()
 
-    def __enter__(self) -> "TgiServer":
-        self._thread.start()
-        assert self._ready.wait(30), "the server did not start"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(30)
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        app = web.Application()
-        routes: dict[str, Callable[[web.Request], Any]] = {
-            "/info": self._info,
-            "/v1/models": self._models,
-            "/health": self._health,
-        }
-        for path, page in routes.items():
-            app.router.add_get(path, page)
-        app.router.add_post("/v1/chat/completions", self._chat_completions)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        self._loop.run_until_complete(runner.setup())
-        self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-        host, port = runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        self._loop.close()
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        for path, page in {"/info": self._info, "/v1/models": self._models, "/health": self._health}.items():
+            router.add_get(path, page)
+        router.add_post("/v1/chat/completions", self._chat_completions)
 
     async def _info(self, request: web.Request) -> web.Response:
         return web.json_response(

@@ -34,7 +34,7 @@ def embedding(**keys: object) -> Embedding:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[EmbeddingsServer], EmbeddingsServer]:
     def start(server: EmbeddingsServer) -> EmbeddingsServer:
-        monkeypatch.setenv("SELFLONG_EMBEDDINGS_URL", server.url)
+        monkeypatch.setenv("SELFLONG_EMBEDDINGS_URL", server.base_url)
         return server
 
     return start
@@ -131,7 +131,7 @@ FAULTS = {
 def test_a_failing_server_is_asked_again(fault: Fault) -> None:
     waits: list[float] = []
     with EmbeddingsServer(embed, lambda number: fault if number < 3 else None) as server:
-        found = EmbeddingsEndpoint(server.url, embedding(batch_size=2), waits.append).embed(["a", "b"])
+        found = EmbeddingsEndpoint(server.base_url, embedding(batch_size=2), waits.append).embed(["a", "b"])
     assert np.array_equal(found, np.array([embed("a"), embed("b")], dtype=np.float32)), "in the order of the texts"
     assert waits == [0.5, 1, 2] and len(server.requests) == 4
 
@@ -140,14 +140,14 @@ def test_retry_after_is_honoured() -> None:
     waits: list[float] = []
     busy = Fault(status=429, headers={"Retry-After": "7"})
     with EmbeddingsServer(embed, lambda number: busy if number == 0 else None) as server:
-        EmbeddingsEndpoint(server.url, embedding(), waits.append).embed(["a"])
+        EmbeddingsEndpoint(server.base_url, embedding(), waits.append).embed(["a"])
     assert waits == [7]
 
 
 def test_a_server_that_stays_busy_is_an_error_that_names_it() -> None:
     waits: list[float] = []
     with EmbeddingsServer(embed, lambda number: OVERLOADED) as server:
-        endpoint = EmbeddingsEndpoint(server.url, embedding(), waits.append)
+        endpoint = EmbeddingsEndpoint(server.base_url, embedding(), waits.append)
         with pytest.raises(UserError, match=r"embeddings server 127\.0\.0\.1:\d+: HTTP 429 \(14 attempts\)"):
             endpoint.embed(["a"])
     assert max(waits) == 30 and len(waits) == 13
@@ -156,7 +156,7 @@ def test_a_server_that_stays_busy_is_an_error_that_names_it() -> None:
 def test_when_one_batch_is_refused_the_others_stop_waiting() -> None:
     refused = Fault(status=401)
     with EmbeddingsServer(embed, lambda number: refused if number == 0 else OVERLOADED) as server:
-        endpoint = EmbeddingsEndpoint(server.url, embedding(batch_size=1))
+        endpoint = EmbeddingsEndpoint(server.base_url, embedding(batch_size=1))
         started = time.monotonic()
         with pytest.raises(UserError, match="HTTP 401"):
             endpoint.embed([str(number) for number in range(40)])
@@ -167,7 +167,7 @@ def test_the_secret_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SELFLONG_EMBEDDINGS_KEY", "s3cret")
     refused = Fault(status=422, body='{"error": "batch size 99 > maximum, key s3cret", "error_type": "validation"}')
     with EmbeddingsServer(embed, lambda number: refused) as server:
-        endpoint = EmbeddingsEndpoint(server.url, embedding())
+        endpoint = EmbeddingsEndpoint(server.base_url, embedding())
         with pytest.raises(UserError, match=r"HTTP 422: .*batch size 99.*lower retrieval\.embedding") as error:
             endpoint.embed(["a"])
     assert server.authorizations == ["Bearer s3cret"]
@@ -181,7 +181,7 @@ def test_vectors_of_another_model_are_refused(serve: Serve, tmp_path: Path, monk
     with EmbeddingsServer(lambda text: embed(text)[: 8 if "number 0" in text else 5]) as server:
         serve(server)
         with pytest.raises(UserError, match=r"different dimensions \(5, 8\)"):
-            EmbeddingsEndpoint(server.url, embedding(batch_size=1)).embed([d.text for d in DOCUMENTS[:2]])
+            EmbeddingsEndpoint(server.base_url, embedding(batch_size=1)).embed([d.text for d in DOCUMENTS[:2]])
     with EmbeddingsServer(embed) as server:
         serve(server)
         build_dense_index(DOCUMENTS[:8], embedding(), tmp_path)
@@ -220,7 +220,7 @@ def test_the_request_is_the_protocol_s(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(http.client.HTTPConnection, "request", request)
     with EmbeddingsServer(embed) as server:
-        EmbeddingsEndpoint(server.url + "/", embedding()).embed(["ä"])
+        EmbeddingsEndpoint(server.base_url + "/", embedding()).embed(["ä"])
     assert seen == [("POST", "/v1/embeddings")]
     assert server.requests == [{"model": "org/model", "input": ["ä"], "encoding_format": "float"}]
 

@@ -36,7 +36,7 @@ def test_each_method_builds_what_it_opens(method: Any, corpus: Path, monkeypatch
     facts: dict[str, Any] = {}
     (corpus / "work").mkdir()
     with EmbeddingsServer(embed) as server:
-        monkeypatch.setenv("SELFLONG_EMBEDDINGS_URL", server.url)
+        monkeypatch.setenv("SELFLONG_EMBEDDINGS_URL", server.base_url)
         build_index(retrieval, 0, corpus, corpus / "work", facts)
         retriever = open_retriever(retrieval, corpus / "work")
         found = retriever.retrieve("a lantern", 4)
