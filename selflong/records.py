@@ -1,5 +1,6 @@
 """Rows that cross a boundary between boxes, and the `datasets.Features` of those that reach a Hub."""
 
+import functools
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -129,6 +130,12 @@ def example_features() -> Any:
             "prompt": List(turn),
         }
     )
+
+
+@functools.cache
+def example_schema() -> Any:
+    """`example_features` for pyarrow. The first call imports `datasets`, which takes a second."""
+    return example_features().arrow_schema
 
 
 def eval_features() -> Any:

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 
 from selflong.manifest import write_json
 from selflong.recipe_synthesis import Synthesis
-from selflong.records import Example, example_features
+from selflong.records import Example, example_schema
+from selflong.synthesis.shards import row_groups
 from selflong.synthesis.tally import Tally
 
 # Rows of a block made by a chat server. Few: a block waits in memory for its slowest row.
-ROWS_PER_BLOCK = 8
+ROWS_PER_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Block:
         """Write rows, then the tally that makes them count."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".writing")
-        rows = pa.Table.from_pylist([e.as_row() for e in examples], schema=example_features().arrow_schema)
-        pq.write_table(rows, temporary, compression="zstd", row_group_size=1)
+        with pq.ParquetWriter(temporary, example_schema(), compression="zstd", use_dictionary=False) as writer:
+            for _, group in row_groups((e.as_row() for e in examples), len(examples)):
+                writer.write_table(pa.Table.from_pylist(group, schema=example_schema()))
         temporary.replace(self.path)
         write_json(self.path.with_suffix(".json"), tally.as_facts())
 
@@ -57,7 +59,7 @@ class Block:
         return [(row["index"], row["instructions"]) for row in rows]
 
     def iter_examples(self) -> Iterator[Example]:
-        """Yield the block's rows in order, one in memory at a time."""
+        """Yield the block's rows in order, a row group in memory at a time."""
         with pq.ParquetFile(self.path) as file:
             for group in range(file.num_row_groups):
                 yield from map(Example.from_row, file.read_row_group(group).to_pylist())

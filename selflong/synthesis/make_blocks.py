@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from selflong.errors import UserError
 from selflong.llm.engine import CallFailedError
-from selflong.records import Example
+from selflong.records import Example, example_schema
 from selflong.synthesis.blocks import Block
 from selflong.synthesis.draft import Draft, DroppedError, Workbench
 from selflong.synthesis.long_output import long_output_sample
@@ -33,6 +33,7 @@ HOPELESS_ROWS = 32
 
 async def make_blocks(bench: Workbench, blocks: Sequence[Block], live_line: Callable[[], str]) -> None:
     """Make and write `blocks`. Raises UserError if a config's first rows all fail."""
+    example_schema()  # imports what writing needs before the first call, not between calls
     in_flight = bench.synthesis.generator.samples_in_flight
     samples = asyncio.Semaphore(in_flight)
     # Rows wait in open blocks for their slowest neighbour: twice as many keep `in_flight` of them busy.
@@ -67,7 +68,11 @@ async def _make_block(bench: Workbench, block: Block, samples: asyncio.Semaphore
     for _, tally in made:
         total.add(tally)
     bench.engine.journal.commit()
-    block.write([example for example, _ in made if example], total)
+    examples = [example for example, _ in made if example]
+    if bench.in_process:
+        block.write(examples, total)
+    else:  # Parquet is written beside the calls, not between them
+        await asyncio.to_thread(block.write, examples, total)
 
 
 async def make_sample(bench: Workbench, name: str, index: int) -> tuple[Example | None, Tally]:

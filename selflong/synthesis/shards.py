@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selflong.recipe_synthesis import Shards
-from selflong.records import Example, example_features
+from selflong.records import Example, example_schema
 
 # Rows of about a page deduplicate only with chunks smaller than a row: 4.3 MB re-uploaded of 25 MB after one insertion,
 # against 38.0 of 37.6 MB with the library's default of 256 kB to 1 MB.
@@ -53,9 +53,9 @@ def write_config(
 def write_split(folder: Path, split: str, rows: Iterable[Row], rows_per_shard: int) -> int:
     """Write rows of `example_features` as the shards of one split; return how many rows there were."""
     folder.mkdir(parents=True, exist_ok=True)
-    schema = example_features().arrow_schema
+    schema = example_schema()
     num_rows, unnamed = 0, []
-    for number, groups in itertools.groupby(_row_groups(rows, rows_per_shard), key=lambda group: group[0]):
+    for number, groups in itertools.groupby(row_groups(rows, rows_per_shard), key=lambda group: group[0]):
         unnamed.append(folder / f"{split}-{number:05d}.part")
         with pq.ParquetWriter(
             unnamed[-1],
@@ -73,7 +73,7 @@ def write_split(folder: Path, split: str, rows: Iterable[Row], rows_per_shard: i
     return num_rows
 
 
-def _row_groups(rows: Iterable[Row], rows_per_shard: int) -> Iterator[tuple[int, list[Row]]]:
+def row_groups(rows: Iterable[Row], rows_per_shard: int) -> Iterator[tuple[int, list[Row]]]:
     """(number of its shard, rows of one row group), in order; a row longer than a group is a group of its own."""
     shard = shard_rows = shard_bytes = group_bytes = 0
     group: list[Row] = []
