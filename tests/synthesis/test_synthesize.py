@@ -286,6 +286,30 @@ def test_calls_that_keep_failing_leave_rows_missing_and_listed(setting: Setting,
     assert again["configs"]["short_replay"]["failed"] == {}
 
 
+@pytest.mark.slow
+def test_same_bytes_from_a_server_that_is_busy_fails_and_cuts_connections(
+    setting: Setting, fresh: Callable[[str], Path]
+) -> None:
+    calm, rough = fresh("calm"), fresh("rough")
+    with ChatServer(answer, models=MODELS) as server:
+        run(setting.synthesis, calm, server)
+
+    def fault(number: int) -> Fault | None:
+        drawn = number * 37 % 100
+        if drawn < 10:
+            return Fault(429, headers={"Retry-After": "1"})
+        if drawn < 15:
+            return Fault(500)
+        return Fault(cut=True) if drawn < 16 else None
+
+    with ChatServer(answer, fault=fault, models=MODELS) as server:
+        facts = run(setting.with_generator(calls_in_flight=64, samples_in_flight=64), rough, server)
+    assert all(not config["failed"] for config in facts["configs"].values())
+    retries = facts["timings"][0]["retries"]
+    assert set(retries) >= {"HTTP 429", "HTTP 500"} and sum(retries.values()) > 50
+    assert shards(calm) == shards(rough)
+
+
 def test_too_many_missing_rows_stop_the_run(setting: Setting, fresh: Callable[[str], Path]) -> None:
     out = fresh("lost")
     with (
