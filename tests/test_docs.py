@@ -7,6 +7,7 @@ the tables into both READMEs; the tests compare.
 import argparse
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ def record(out: Path) -> dict[str, Any]:
     base, dataset = (manifest.read(out / name) or {} for name in ("base", "dataset"))
     seconds = sum((manifest.read(p.parent) or {})["timings"]["seconds"] for p in out.rglob("manifest.json"))
     configs = dataset["facts"]["configs"].values()
+    # The run's own checkout, which may be behind this one; `fingerprint` tells whether that matters.
+    commit = subprocess.check_output(["git", "-C", str(out), "rev-parse", "HEAD"], text=True).strip()
     return {
         "seed": base["facts"]["seed"],
+        "commit": commit,
         "fingerprint": (manifest.read(out / "report") or {})["fingerprint"],
         "restarts": base["facts"]["restarts"],
         "base_steps": base["facts"]["steps"],
@@ -56,7 +60,7 @@ def seeds_table(records: list[dict[str, Any]]) -> str:
             f"**Seed {found['seed']}**: {found['restarts']} restarts of the base ({found['base_steps']} steps in the "
             f"run that counts), {found['kept']:,} of {found['tried']:,} samples kept, labels right "
             f"{right:,} of {compared:,} ({100 * right / compared:.1f} %), {found['seconds'] / 60:.1f} minutes of "
-            "wall time on two cores.",
+            f"wall time on two cores, commit {found['commit'][:7]}.",
             "",
             render_markdown_table(found["results"], models),
             "",
