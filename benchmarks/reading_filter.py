@@ -24,7 +24,7 @@ from selflong.synthesis.prompts import VERSION, load_prompts
 from selflong.synthesis.rank import open_generator
 from selflong.synthesis.retrieval import open_retriever
 from selflong.synthesis.tally import Tally
-from selflong.tokens import chat_counter, text_counter
+from selflong.token_counts import TokenCounter
 
 PERCENTS = (None, 75, 50, 25)
 
@@ -32,7 +32,8 @@ PERCENTS = (None, 75, 50, 25)
 def make_rows(synthesis: Synthesis, out: Path, config: str, num_rows: int) -> tuple[list[Example | None], Tally]:
     """The first rows of a config, and what they cost."""
     model, tokenizer = open_generator(synthesis.generator, out)
-    counters = Counters(text_counter(tokenizer), chat_counter(tokenizer))
+    counter = TokenCounter(tokenizer, [])
+    counters = Counters(counter.count, counter.count_chat)
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "calls.sqlite", None) as journal:
         engine = Engine(model, journal, synthesis.generator.context_length, None, f"toy-{VERSION}")
         bench = Workbench(

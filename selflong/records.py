@@ -19,14 +19,6 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """A piece of a document that one call can read; joined chunks are the document."""
-
-    document_id: str
-    text: str
-
-
-@dataclass(frozen=True)
 class ReadingRound:
     """Sizes of one level of a sample's reading tree: round 0 reads the documents, later ones the findings before."""
 

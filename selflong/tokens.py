@@ -28,11 +28,6 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
 
 
-def chat_counter(tokenizer: Any) -> Callable[[Sequence[Mapping[str, str]]], int]:
-    """Count the tokens of a whole chat, template included."""
-    return lambda messages: len(chat_ids(tokenizer, messages))
-
-
 def text_counter(tokenizer: Any) -> Callable[[str], int]:
     """Count the tokens of a text alone; a control token that stands in it counts as the text that it is."""
 

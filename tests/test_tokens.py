@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selflong.tokens import DATE, chat_counter, chat_ids, control_tokens
+from selflong.tokens import DATE, chat_ids, control_tokens
 from selflong.training.base_tokenizer import train_tokenizer as train_base_tokenizer
 from selflong.training.rows import NO_LOSS, encode
 from tests.conftest import training_texts
@@ -64,7 +64,6 @@ def test_a_control_token_in_a_content_becomes_no_control_token(tokenizer: Any) -
     for generation in (False, True):
         expected = control_ids(tokenizer, chat_ids(tokenizer, plain, add_generation_prompt=generation))
         assert control_ids(tokenizer, chat_ids(tokenizer, attacked, add_generation_prompt=generation)) == expected
-    assert chat_counter(tokenizer)(attacked) == len(chat_ids(tokenizer, attacked))
 
 
 def test_its_text_is_kept_to_the_letter_and_template_code_is_not_run(tokenizer: Any) -> None:

@@ -170,7 +170,9 @@ class Draft:
         readings: Sequence[ReadingRound],
     ) -> Example:
         """Count the whole and make the row. Raises DroppedError if it is too long or shares text with evaluation."""
-        if not self.bench.is_clean("\n".join([*instructions, completion])):
+        # Documents were looked at before they came into the prompt; a prompt without any is all the row's own.
+        own = prompt[1:] if document_spans else prompt
+        if not self.bench.is_clean("\n".join([*instructions, *(m["content"] for m in own), completion])):
             raise DroppedError("shares text with an evaluation row")
         num_tokens = self.bench.count_chat_tokens([*prompt, turn("assistant", completion)])
         if num_tokens > self.target_length:

@@ -35,7 +35,7 @@ async def long_output_sample(draft: Draft) -> Example:
 
 
 def _text_of_length(draft: Draft, longest_tokens: int) -> list[int]:
-    """Positions of a random document and its neighbours of the same source, as many as fit.
+    """Positions of a random document and those that follow it in its text, as many as fit.
 
     They have at least half of `longest_tokens`, or the config's shortest length. Raises DroppedError.
     """
@@ -50,13 +50,18 @@ def _text_of_length(draft: Draft, longest_tokens: int) -> list[int]:
 
 
 def _neighbours(draft: Draft, start: int, longest_tokens: int) -> tuple[list[int], int]:
-    """Documents of one source from `start` on while they fit, and their tokens."""
+    """Documents from `start` on that were cut from one text, while they fit, and their tokens."""
     bench, positions, size = draft.bench, list[int](), 0
-    source = bench.documents[start].source
+    text = _text_id(bench.documents[start].id)
     for position in range(start, len(bench.documents)):
         needed = bench.document_tokens(position)
-        if size + needed > longest_tokens or bench.documents[position].source != source:
+        if size + needed > longest_tokens or _text_id(bench.documents[position].id) != text:
             break
         positions.append(position)
         size += needed
     return positions, size
+
+
+def _text_id(document_id: str) -> str:
+    """Which text a document was cut from: its id without the number of the piece. Sources may be shared by texts."""
+    return document_id.rpartition("#")[0]

@@ -48,40 +48,40 @@ def make_rank(
     todo = [b for b in all_blocks(synthesis, work)[rank::num_ranks] if _is_missing(b)]
     if not todo:
         return
-    in_process = is_in_process(synthesis.generator)
     model, tokenizer = open_generator(synthesis.generator, out)
+    in_process = is_in_process(synthesis.generator)
     journal = Journal(parts / "calls.sqlite", None) if in_process else open_journal(out, own_journal, rank)
-    documents = read_documents(out / "corpus" / "documents.arrow")
-    sample = [documents[i].text for i in range(0, len(documents), max(1, len(documents) // NUM_SAMPLE_TEXTS))]
-    counters = _generator_counters(tokenizer, None if in_process else TokenCounter(tokenizer, sample))
-    student = TokenCounter(_load_tokenizer(synthesis.student, out), sample)
-    retriever, ngrams = open_retriever(synthesis.retrieval, out / "index"), contamination(synthesis, out)
-    _record(parts / MADE_WITH_FILE, model.identity, retriever.name, ngrams)
     with journal:
-        engine = Engine(
-            model,
-            journal,
-            synthesis.generator.context_length,
-            counters.chat if in_process else None,  # a server checks for itself; counting twice costs a call's time
-            f"{synthesis.generator.prompts}-{VERSION}",
-            rates,
-        )
-        bench = Workbench(
-            synthesis,
-            documents,
-            retriever,
-            engine,
-            load_prompts(synthesis.generator.prompts, control_tokens(tokenizer)),
-            counters,
-            Counters(student.count, student.count_chat),
-            ngrams,
-            in_process,
-        )
+        bench = _open_bench(synthesis, out, model, tokenizer, journal, rates)
+        _record(parts / MADE_WITH_FILE, model.identity, bench)
         try:
             run_async(_make(bench, todo))
         finally:
             # One file a run: a killed one leaves none, and its answers show as reused in the next.
-            write_json(parts / f"{RUN_PREFIX}{time.time_ns()}-{rank:05d}.json", engine.stats.as_facts())
+            write_json(parts / f"{RUN_PREFIX}{time.time_ns()}-{rank:05d}.json", bench.engine.stats.as_facts())
+
+
+def _open_bench(
+    synthesis: Synthesis, out: Path, model: ChatModel, tokenizer: Any, journal: Journal, rates: Rates
+) -> Workbench:
+    generator, in_process = synthesis.generator, is_in_process(synthesis.generator)
+    documents = read_documents(out / "corpus" / "documents.arrow")
+    sample = [documents[i].text for i in range(0, len(documents), max(1, len(documents) // NUM_SAMPLE_TEXTS))]
+    counters = _generator_counters(tokenizer, None if in_process else TokenCounter(tokenizer, sample))
+    student = TokenCounter(_load_tokenizer(synthesis.student, out), sample)
+    # A chat server checks its own limit; counting every prompt here as well would cost a call's time.
+    count = counters.chat if in_process else None
+    return Workbench(
+        synthesis,
+        documents,
+        open_retriever(synthesis.retrieval, out / "index"),
+        Engine(model, journal, generator.context_length, count, f"{generator.prompts}-{VERSION}", rates),
+        load_prompts(generator.prompts, control_tokens(tokenizer)),
+        counters,
+        Counters(student.count, student.count_chat),
+        contamination(synthesis, out),
+        in_process,
+    )
 
 
 async def _make(bench: Workbench, blocks: list[Block]) -> None:
@@ -170,7 +170,7 @@ def open_journal(out: Path, own: bool, rank: int) -> Journal:
     return Journal(common, GROUP_SECONDS, ranks)
 
 
-def _record(path: Path, identity: str, retriever: str, ngrams: Ngrams | None) -> None:
+def _record(path: Path, identity: str, bench: Workbench) -> None:
     """Note what the parts are made with. Raises UserError if others were made by another generator."""
     if path.exists() and read_json(path)["generator"] != identity:
         raise UserError(
@@ -179,5 +179,5 @@ def _record(path: Path, identity: str, retriever: str, ngrams: Ngrams | None) ->
             f"serve that one, or remove {path.parent} to start anew (its calls stay in journal/)",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    decontamination = ngrams.facts() if ngrams else None
-    write_json(path, {"generator": identity, "retriever": retriever, "decontamination": decontamination})
+    decontamination = bench.contamination.facts() if bench.contamination else None
+    write_json(path, {"generator": identity, "retriever": bench.retriever.name, "decontamination": decontamination})

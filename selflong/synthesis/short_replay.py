@@ -23,6 +23,7 @@ class Replayed:
 
     step: str
     prompt: str
+    instruction: str
     position: int
     max_tokens: int
     accept: Callable[[str], object] = str
@@ -39,22 +40,23 @@ async def short_replay_sample(draft: Draft) -> Example:
         raise DroppedError(str(error)) from error
     if reason := check_reply("reply", reply.text, reply.finish_reason):
         raise DroppedError(reason)
-    instruction = asked.prompt.rsplit("\n", 1)[-1]
     ids = [draft.bench.documents[asked.position].id]
-    return draft.single_turn(asked.prompt, reply.text.strip(), instruction, skill, ids)
+    return draft.single_turn(asked.prompt, reply.text.strip(), asked.instruction, skill, ids)
 
 
 async def _ask_for(draft: Draft, skill: str) -> Replayed:
     prompts, generator = draft.bench.prompts, draft.bench.synthesis.generator
     position, text = draft.random_chunk(draft.rng)
     if skill == "instruction":
-        return Replayed(skill, prompts.instruction(text, "question"), position, generator.max_instruction_tokens)
+        prompt = prompts.instruction(text, "question")
+        return Replayed(skill, prompt, _last_line(prompt), position, generator.max_instruction_tokens)
     if skill == "topic":
-        return Replayed(skill, prompts.topic(text), position, generator.max_instruction_tokens, prompts.parse_topic)
+        prompt, limit = prompts.topic(text), generator.max_instruction_tokens
+        return Replayed(skill, prompt, _last_line(prompt), position, limit, prompts.parse_topic)
     if skill == "open prompt":
         reply = await draft.ask(skill, prompts.open_prompt(text), generator.max_instruction_tokens)
         message = _message(prompts.parse_open_prompt, reply)
-        return Replayed("replay", message, position, generator.max_response_tokens)
+        return Replayed("replay", message, message, position, generator.max_response_tokens)
     written = await draft.write_instruction(draft.rng)
     if not written:
         raise DroppedError("no usable instruction")
@@ -62,7 +64,11 @@ async def _ask_for(draft: Draft, skill: str) -> Replayed:
         position, text = written.position, written.chunk
     accept = functools.partial(prompts.parse_reading, instruction=written.instruction)
     prompt = prompts.reading(written.instruction, text)
-    return Replayed("reading", prompt, position, generator.max_reading_tokens, accept)
+    return Replayed("reading", prompt, written.instruction, position, generator.max_reading_tokens, accept)
+
+
+def _last_line(prompt: str) -> str:
+    return prompt.rsplit("\n", 1)[-1]
 
 
 def _message(parse: Callable[[str], str], reply: Reply) -> str:

@@ -14,10 +14,11 @@ from selflong.recipe_synthesis import DatasetConfig, Gates, Generator, Reading, 
 from selflong.records import Example
 from selflong.synthesis.agreement import measure_agreement
 from selflong.synthesis.corpus import FACTS_FILE, build_corpus
+from selflong.synthesis.decontamination import Ngrams
 from selflong.synthesis.documents import read_documents
 from selflong.synthesis.draft import Counters, Workbench
 from selflong.synthesis.make_blocks import make_sample
-from selflong.synthesis.prompts import ToyPrompts
+from selflong.synthesis.prompts import InstructPrompts, ToyPrompts
 from selflong.synthesis.reading import promising
 from selflong.synthesis.retrieval import build_index, open_retriever
 from selflong.synthesis.shards import write_config
@@ -278,3 +279,34 @@ def test_what_the_filter_leaves_out_is_not_read(benches: Any) -> None:
     some = kept(make_samples(benches(filtered, LONG, reading=Reading(40, promising_percent=50)), range(20)))
     assert len(filtered.asked) < 0.8 * len(whole.asked)
     assert sum(e.completion == s.completion for e, s in zip(everything, some, strict=False)) >= 8
+
+
+def test_no_turn_of_a_row_shares_text_with_an_evaluation_row(benches: Any) -> None:
+    config = dataclasses.replace(LONG, num_questions=(2,))
+    # A reader that misreads says what stands in no document: only the turns can share it.
+    made = make_samples(benches(ToyReader(wrong=True), config), range(20))
+    index, first = next((e.index, e) for e in kept(made) if len(e.instructions) == 2)
+    bench = benches(ToyReader(wrong=True), config)
+    bench.contamination = Ngrams(1)
+    bench.contamination.add([first.prompt[1]["content"]])
+    again, tally = make_samples(bench, [index])[0]
+    assert tally.dropped["shares text with an evaluation row"] == 1
+    assert again and again.attempt > first.attempt
+
+
+def test_an_open_prompt_is_the_instruction_with_all_its_lines(benches: Any) -> None:
+    class Talker(ToyReader):
+        def answer(self, content: str) -> str:
+            return (
+                "Dear assistant,\nplease sort my notes\nby date." if "sets the scene" in content else "Gladly, at once."
+            )
+
+    config = dataclasses.replace(REPLAY, target_length=200, skills={"open prompt": 1.0})
+    bench = benches(Talker(), config)
+    bench.prompts, bench.engine.context_length = InstructPrompts(()), 400
+    for example in kept(make_samples(bench, range(12))):
+        assert (
+            example.instructions
+            == (example.prompt[0]["content"],)
+            == ("Dear assistant,\nplease sort my notes\nby date.",)
+        )
